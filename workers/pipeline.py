@@ -1,0 +1,51 @@
+"""THE map of the fleet: which stage reads what, and what it may write. Read this first.
+
+    llm.requests ─classify─▶ llm.classified ─cache─▶ llm.missed ─compress─▶ llm.compressed ─call─▶ llm.finished ─attribute─▶ llm.responses
+                     │ rejected          │ hit                                                        ▲   │               └─▶ llm.costs
+                     └───────────────────┴──────────────── every ending ──────────────────────────────┘   └─remember─▶ Qdrant
+
+The names are used everywhere: consumer group, command line, metric label, settings. Wiring (clients, settings) is in `cli/wiring.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.types import Lane
+from workers import topics as t
+from workers.topics import Topic
+
+StageName = Literal["classify", "cache", "remember", "compress", "call", "attribute", "redeliver"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    name: StageName
+    reads: tuple[Topic, ...]
+    writes: tuple[Topic, ...]
+    form: Literal["batch", "window"]
+    """batch: light, a list of events at a time. window: slow, one event at a time, many at once."""
+    expires: bool
+    """The runtime ends a request whose deadline has passed before the stage sees it. `call` asks the ledger first, and what
+    stands after it never expires anything."""
+    ends_requests: bool = True
+    """A dead letter of this stage also ends the request, where its id can be read."""
+
+    def group(self, prefix: str, lane: Lane) -> str:
+        return f"{prefix}{self.name}{'.bulk' if lane == 'bulk' else ''}"
+
+
+STAGES: dict[StageName, Stage] = {
+    s.name: s
+    for s in (
+        Stage("classify", (t.REQUESTS,), (t.CLASSIFIED,), "batch", expires=True),
+        Stage("cache", (t.CLASSIFIED,), (t.MISSED,), "batch", expires=True),
+        Stage("remember", (t.FINISHED,), (), "batch", expires=False, ends_requests=False),
+        Stage("compress", (t.MISSED,), (t.COMPRESSED,), "batch", expires=True),
+        Stage("call", (t.COMPRESSED,), (), "window", expires=False),
+        Stage("attribute", (t.FINISHED,), (t.RESPONSES, t.COSTS), "batch", expires=False),
+        Stage("redeliver", (t.RETRY_10S, t.RETRY_300S), (), "window", expires=False, ends_requests=False),
+    )
+}
+"""Beside what stands in `writes`, every stage may write `llm.finished` (an ending) and `llm.dead`; in the bulk lane also the delay topics."""
