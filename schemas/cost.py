@@ -8,7 +8,7 @@ from schemas.response import ZERO, Saved, Usage
 from schemas.types import Event, Lane, Purpose, Source, Status, Tier, Time, Usd
 
 AttemptState = Literal["reserved", "settled", "unconfirmed", "abandoned"]
-"""reserved: under way · settled: its cost is known · unconfirmed: cut off, booked at its worst case · abandoned: never sent, costs nothing."""
+"""reserved: under way · settled: its cost is known · unconfirmed: cut off, booked at its worst case · abandoned: never sent, free."""
 
 
 class AttemptRecord(Event):

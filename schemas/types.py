@@ -65,7 +65,7 @@ def check_tenant(value: str) -> str:
 
 def _only_text(value: Any) -> Any:
     if not isinstance(value, str | Decimal):
-        raise ValueError("money is a decimal string, never a number")  # noqa: TRY004  pydantic wants a ValueError
+        raise ValueError("money is a decimal string, never a number")
     return Decimal(value) if isinstance(value, str) else value
 
 

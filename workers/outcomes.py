@@ -81,9 +81,7 @@ def emit(topic: Topic, event: BaseModel, key: str) -> Emit:
     return Emit((Message(topic, key, event),))
 
 
-def end(
-    facts: Facts, status: Status, code: ReasonCode, message: str, *, tier: Tier | None = None, model: str | None = None
-) -> End:
+def end(facts: Facts, status: Status, code: ReasonCode, message: str, *, tier: Tier | None = None, model: str | None = None) -> End:
     """An ending without an answer."""
     return End(Finished(facts=facts, status=status, reason=Reason(code=code, message=message), tier=tier, model=model))
 

@@ -48,4 +48,4 @@ STAGES: dict[StageName, Stage] = {
         Stage("redeliver", (t.RETRY_10S, t.RETRY_300S), (), "window", expires=False, ends_requests=False),
     )
 }
-"""Beside what stands in `writes`, every stage may write `llm.finished` (an ending) and `llm.dead`; in the bulk lane also the delay topics."""
+"""Beside its `writes`, every stage may write `llm.finished` (an ending) and `llm.dead`; in the bulk lane also the delay topics."""

@@ -186,7 +186,7 @@ class Policy(_Part):
             raise ValueError(f"timezone: {self.timezone!r} is not an IANA name such as Europe/Berlin") from e
         unknown_tenants = self.tenants.get("unknown")
         if isinstance(unknown_tenants, Tenant):
-            raise ValueError("tenants.unknown must be allow or reject")  # noqa: TRY004  pydantic wants a ValueError
+            raise ValueError("tenants.unknown must be allow or reject")
         for name, tenant in self.tenants.items():
             if name != "unknown" and not isinstance(tenant, Tenant):
                 raise ValueError(f"tenants.{name} must be a mapping such as {{max_in_flight: 8}}")

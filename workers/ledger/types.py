@@ -34,7 +34,7 @@ def to_dollars(units: int) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Dollars per million tokens that a model's attempts are priced at. `source` says where they came from (`policy`, or the map's digest)."""
+    """Dollars per million tokens that a model's attempts are priced at. `source` says whence: `policy`, or the map's digest."""
 
     input: Decimal
     cached_input: Decimal
