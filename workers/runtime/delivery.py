@@ -1,0 +1,285 @@
+"""Outcomes and exceptions to traffic: the one place that says what is published, retried, parked, or written to the dead letters.
+
+| the stage says | what happens |
+|---|---|
+| `Emit`, `End` | published, then the offset may be committed |
+| `Retry` | the same record again after a while, its offset open; in the bulk lane, from ten seconds on, through a delay topic |
+| `Park`, `Unavailable` | the whole stage waits for the dependency; nothing is counted against the record |
+| `Dead`, any other exception | original bytes, key, headers to `llm.dead`; with a readable id also an ending `failed` / `internal` |
+
+A batch in which something raises is run again one event at a time, so that one bad record costs only itself. A dead letter that cannot be
+written stops the process (`Fatal`) with nothing committed past it; so does a topic most of whose records die.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from typing_extensions import TypeIs
+
+from schemas import Facts, Finished
+from schemas.types import Lane
+from workers.outcomes import Dead, Emit, End, Message, Outcome, Park, Retry, Unavailable, end, expired
+from workers.pipeline import Stage
+from workers.runtime import metrics, tracing
+from workers.runtime.intake import Later, Record
+from workers.runtime.producer import Outgoing, Producer, Unpublishable
+from workers.topics import DEAD, DELAYS, FINISHED, Topic
+
+log = logging.getLogger("scrimp.delivery")
+
+RETRY_TOPIC = "x-retry-topic"
+NOT_BEFORE = "x-not-before"
+
+
+class HasFacts(Protocol):
+    @property
+    def facts(self) -> Facts: ...
+
+
+E = TypeVar("E", bound=HasFacts)
+M = TypeVar("M", bound=BaseModel)
+Decode = Callable[[Record, str], "E | Outcome"]
+"""From a raw record and its trace id to an event, or straight to an outcome."""
+Work = Callable[[Sequence[E]], Awaitable[Sequence[Outcome]]]
+
+
+class Fatal(Exception):
+    """The process must stop: going on would lose records."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLimit:
+    """Stop when most of a topic goes to the dead letters: then it is our bug, or the wrong topic, not bad records."""
+
+    of_last: int = 200
+    at_least: int = 100
+    share: float = 0.5
+
+
+def decoder(event: type[M]) -> Callable[[Record, str], M | Outcome]:
+    """Decode an internal event. What does not parse is a dead letter: no user wrote it."""
+
+    def decode(record: Record, _trace_id: str) -> M | Outcome:
+        if not record.value:
+            return Dead("empty_value", "an internal event has a value")
+        try:
+            return event.model_validate_json(record.value)
+        except ValidationError as e:
+            first = e.errors(include_input=False, include_url=False, include_context=False)[0]
+            return Dead("undecodable", f"{event.__name__}: {'.'.join(map(str, first['loc']))}: {first['type']}")
+
+    return decode
+
+
+class Delivery(Generic[E]):
+    """`deliver` of one stage in one lane."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        lane: Lane,
+        *,
+        decode: Decode[E],
+        work: Work[E],
+        producer: Producer,
+        topic_prefix: str,
+        bury: Callable[[Facts], Awaitable[Sequence[Outcome]]] | None = None,
+        limit: DeadLimit = DeadLimit(),
+    ) -> None:
+        """`bury` ends the request of a dead letter in `attribute`, where a new `Finished` would loop."""
+        self._stage = stage
+        self._lane = lane
+        self._decode = decode
+        self._work = work
+        self._producer = producer
+        self._prefix = topic_prefix
+        self._bury = bury
+        self._limit = limit
+        self._lately: deque[bool] = deque(maxlen=limit.of_last)
+
+    async def deliver(self, records: Sequence[Record]) -> list[Later]:
+        traces = [tracing.of(r.headers) for r in records]
+        with (
+            metrics.BATCH_SECONDS.labels(self._stage.name, self._lane).time(),
+            tracing.span(f"{self._stage.name} {'batch' if len(records) > 1 else 'record'}", traces),
+        ):
+            found: list[E | Outcome] = [self._decode(r, t.trace_id) for r, t in zip(records, traces, strict=True)]
+            if self._stage.expires:
+                now = datetime.now(UTC)
+                found = [f if _is_outcome(f) or f.facts.deadline_at > now else expired(f.facts) for f in found]
+            events = [(i, f) for i, f in enumerate(found) if not _is_outcome(f)]
+            outcomes: list[Outcome] = [f if _is_outcome(f) else Emit() for f in found]
+            for (i, _), outcome in zip(events, await self._run([e for _, e in events]), strict=True):
+                outcomes[i] = outcome
+            facts = {i: e.facts for i, e in events}
+            return await self._carry_out(records, traces, outcomes, facts)
+
+    async def _run(self, events: Sequence[E]) -> list[Outcome]:
+        if not events:
+            return []
+        try:
+            outcomes = list(await self._work(events))
+        except Unavailable:
+            raise
+        except Exception as e:  # noqa: BLE001  whatever a stage raises is a bug in it, and costs one record, not the worker
+            if len(events) > 1:
+                return [o for event in events for o in await self._run([event])]
+            log.error("%s raised %s at %s", self._stage.name, type(e).__name__, _where(e))
+            return [Dead("bug", f"{type(e).__name__} at {_where(e)}")]
+        for outcome in outcomes:
+            if isinstance(outcome, Park):
+                raise Unavailable(outcome.dependency, "the stage parked")
+        return outcomes
+
+    async def _carry_out(
+        self, records: Sequence[Record], traces: Sequence[tracing.Trace], outcomes: Sequence[Outcome], facts: dict[int, Facts]
+    ) -> list[Later]:
+        later: list[Later] = []
+        outgoing: list[list[Outgoing]] = []
+        counts: Counter[str] = Counter()
+        for i, (record, trace, outcome) in enumerate(zip(records, traces, outcomes, strict=True)):
+            match outcome:
+                case Emit(messages):
+                    outgoing.append([self._encode(m, trace) for m in messages])
+                    counts["emit"] += 1
+                case End(finished):
+                    outgoing.append([self._finished(finished, trace)])
+                    counts[finished.status] += 1
+                case Retry(why, after):
+                    counts["retry"] += 1
+                    if self._lane == "bulk" and (delay := _delay_topic(after)):
+                        outgoing.append([self._delayed(record, delay, after)])
+                    else:
+                        log.debug("%s waits %.2f s: %s", self._stage.name, after, why)
+                        later.append((record, after))
+                case Dead(reason, error):
+                    outgoing.append(await self._dead(record, trace, reason, error, facts.get(i)))
+                    counts["dead"] += 1
+        await self._publish(outgoing)
+        for name, n in counts.items():
+            metrics.RECORDS.labels(self._stage.name, self._lane, name).inc(n)
+        self._watch(counts)
+        return later
+
+    async def _publish(self, outgoing: Sequence[Sequence[Outgoing]]) -> None:
+        try:
+            await self._producer.send([o for group in outgoing for o in group])
+            return
+        except Unpublishable:
+            if all(o.topic == self._name(DEAD) for group in outgoing for o in group):
+                raise Fatal("a dead letter cannot be written") from None
+        for group in outgoing:
+            try:
+                await self._producer.send(group)
+            except Unpublishable as e:
+                log.error("%s made a record the broker refuses: %s", self._stage.name, e)
+                try:
+                    await self._producer.send([self._coffin(o, "unpublishable", str(e)) for o in group])
+                except Unpublishable:
+                    raise Fatal("a dead letter cannot be written") from None
+
+    async def _dead(self, record: Record, trace: tracing.Trace, reason: str, error: str, facts: Facts | None) -> list[Outgoing]:
+        metrics.DEAD_LETTERS.labels(self._stage.name, self._lane, reason).inc()
+        letter = Outgoing(
+            self._name(DEAD),
+            record.key,
+            record.value,
+            (
+                *record.headers,
+                ("x-dead-reason", reason.encode()),
+                ("x-dead-error", error.encode()),
+                ("x-dead-stage", self._stage.name.encode()),
+                ("x-dead-topic", record.topic.encode()),
+                ("x-dead-partition", str(record.partition).encode()),
+                ("x-dead-offset", str(record.offset).encode()),
+                ("x-dead-at", datetime.now(UTC).isoformat().encode()),
+            ),
+        )
+        facts = facts or _readable_facts(record)
+        if facts is None or not self._stage.ends_requests:
+            return [letter]
+        if self._bury is None:
+            failed = end(facts, "failed", "internal", "scrimp failed on this request; it is in the dead letters")
+            return [letter, self._finished(failed.finished, trace)]
+        try:
+            endings = await self._bury(facts)
+        except Unavailable:
+            raise
+        except Exception as e:  # noqa: BLE001  the letter is written all the same
+            log.error("%s could not end a dead request: %s at %s", self._stage.name, type(e).__name__, _where(e))
+            return [letter]
+        return [letter, *(self._encode(m, trace) for o in endings if isinstance(o, Emit) for m in o.messages)]
+
+    def _watch(self, counts: Counter[str]) -> None:
+        dead = counts["dead"]
+        self._lately.extend([True] * dead + [False] * (counts.total() - dead - counts["retry"]))
+        if len(self._lately) >= self._limit.at_least and sum(self._lately) > self._limit.share * len(self._lately):
+            raise Fatal(f"{sum(self._lately)} of the last {len(self._lately)} records of {self._stage.name} went to the dead letters")
+
+    def _name(self, topic: Topic) -> str:
+        return self._prefix + topic.on(self._lane)
+
+    def _encode(self, message: Message, trace: tracing.Trace) -> Outgoing:
+        value = message.value if isinstance(message.value, bytes) else _json(message.value)
+        headers = ((tracing.HEADER, trace.parent.encode()), *((k, v.encode()) for k, v in message.headers.items()))
+        return Outgoing(message.topic_name or self._name(message.topic), message.key.encode(), value, headers)
+
+    def _finished(self, finished: Finished, trace: tracing.Trace) -> Outgoing:
+        return self._encode(Message(FINISHED, finished.facts.key, finished), trace)
+
+    def _delayed(self, record: Record, delay: Topic, after: float) -> Outgoing:
+        """The same bytes, back to the same topic, not before then."""
+        due = datetime.now(UTC) + timedelta(seconds=after)
+        kept = tuple(h for h in record.headers if h[0] not in (RETRY_TOPIC, NOT_BEFORE))
+        control = ((RETRY_TOPIC, record.topic.encode()), (NOT_BEFORE, due.isoformat().encode()))
+        return Outgoing(self._name(delay), record.key, record.value, (*kept, *control))
+
+    def _coffin(self, refused: Outgoing, reason: str, error: str) -> Outgoing:
+        control = (
+            ("x-dead-reason", reason.encode()),
+            ("x-dead-error", error.encode()),
+            ("x-dead-stage", self._stage.name.encode()),
+            ("x-dead-topic", refused.topic.encode()),
+            ("x-dead-at", datetime.now(UTC).isoformat().encode()),
+        )
+        return Outgoing(self._name(DEAD), refused.key, refused.value, (*refused.headers, *control))
+
+
+def _is_outcome(found: object) -> TypeIs[Outcome]:
+    return isinstance(found, Emit | End | Retry | Park | Dead)
+
+
+def _json(event: BaseModel) -> bytes:
+    return event.model_dump_json().encode()
+
+
+def _delay_topic(after: float) -> Topic | None:
+    """The longest delay that is not longer than the wait."""
+    fitting = [(delay, topic) for topic, delay in DELAYS.items() if delay.total_seconds() <= after]
+    return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
+
+
+def _readable_facts(record: Record) -> Facts | None:
+    """The facts of an internal event that does not parse as a whole."""
+
+    class OnlyFacts(BaseModel):
+        facts: Facts
+
+    try:
+        return OnlyFacts.model_validate_json(record.value or b"").facts
+    except ValidationError:
+        return None
+
+
+def _where(error: BaseException) -> str:
+    """File, line and function of an error, without its message: that could hold a prompt."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno} {f.name}" for f in reversed(frames[-3:]))

@@ -1,0 +1,267 @@
+"""The in-flight window: records of one consumer under way at once, bounded, committed in the background as far as they are finished.
+
+A *group* is what is worked on together: a whole polled batch in a light stage, one record in a slow one. At most `limit` groups run; at
+most `backlog` records stand uncommitted behind a slow head; past either bound nothing more is taken. A record that waits (a retry, a
+parked dependency) holds no slot, and its offset stays open.
+
+Revoked partitions: nothing of theirs is started from the first moment, waiting records are dropped (the next owner reads them again),
+running ones may finish for `revoke_drain_s`. Stop: the same for all, for `drain_s`. A running group is never cancelled by a revocation: a
+paid call goes to its end, and its outcome is published although its offset is not ours to commit any more.
+
+`deliver` raises `Unavailable` to park; any other exception is fatal: the process stops and commits nothing past the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from workers.outcomes import Unavailable
+from workers.runtime.offsets import Offsets, Partition, Ticket
+from workers.runtime.parking import Parking
+
+log = logging.getLogger("scrimp.intake")
+
+
+class Record(Protocol):
+    """What we use of aiokafka's ConsumerRecord."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+Later = tuple[Record, float]
+"""A record to try again, and after how many seconds."""
+Deliver = Callable[[Sequence[Record]], Awaitable[list[Later]]]
+"""Does all the work on a group, its publishes included; returns the records that are to be tried again."""
+
+
+class Commits(Protocol):
+    async def commit(self, offsets: dict[Partition, int]) -> None: ...
+
+
+class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    def __init__(
+        self,
+        deliver: Deliver,
+        parking: Parking,
+        *,
+        limit: int,
+        backlog: int,
+        single: bool,
+        drain_s: float,
+        revoke_drain_s: float = 25.0,
+        commit_every_s: float = 0.2,
+        on_commit_failure: Callable[[], None] = lambda: None,
+        on_revoked: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._deliver = deliver
+        self._parking = parking
+        self._limit = limit
+        self._backlog = backlog
+        self._single = single
+        self._drain_s = drain_s
+        self._revoke_drain_s = min(revoke_drain_s, drain_s)
+        self._commit_every_s = commit_every_s
+        self._on_commit_failure = on_commit_failure
+        self._on_revoked = on_revoked
+        self._slots = asyncio.Semaphore(limit)
+        self._room = asyncio.Condition()
+        self._offsets = Offsets()
+        self._groups: dict[asyncio.Task[None], set[Partition]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._epoch = 0
+        self._accepting = True
+        self._consumer: Commits | None = None
+        self._committer: asyncio.Task[None] | None = None
+        self._commit_lock = asyncio.Lock()
+        self.assigned = asyncio.Event()
+        """Set while an assignment stands (it may be empty: more members than partitions)."""
+        self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails with what stopped this consumer for good."""
+        self.progressed_at = time.monotonic()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def uncommitted(self) -> int:
+        return self._offsets.open
+
+    @property
+    def parked(self) -> tuple[str, ...]:
+        return self._parking.dependencies
+
+    # -- taking records -------------------------------------------------------------------------------------------------------
+
+    async def take(self, records: Sequence[Record], consumer: Commits) -> None:
+        """Start what was polled, group by group; returns when all of it is started (or refused). Waiting here is the backpressure."""
+        epoch = self._epoch
+        self._consumer = consumer
+        if self._committer is None:
+            self._committer = asyncio.create_task(self._commit_in_background(), name="commit")
+        for group in [[r] for r in records] if self._single else [list(records)]:
+            await self._parking.clear()
+            async with self._room:
+                while self._current(epoch) and not self._has_room(len(group)):
+                    await self._room.wait()
+            await self._slots.acquire()
+            # Everything up to here may have taken long enough for the partition to be somebody else's.
+            started = [(r, t) for r in group if (t := self._start(r))] if self._current(epoch) else []
+            if not started:
+                self._slots.release()
+                continue
+            task = asyncio.create_task(self._work(started), name="group")
+            self._groups[task] = {TopicPartition(r.topic, r.partition) for r, _ in started}
+            self._running.add(task)
+            task.add_done_callback(self._done)
+            self.progressed_at = time.monotonic()
+
+    def _current(self, epoch: int) -> bool:
+        return self._accepting and epoch == self._epoch
+
+    def _has_room(self, records: int) -> bool:
+        return self._offsets.open == 0 or self._offsets.open + records <= self._backlog
+
+    def _start(self, record: Record) -> Ticket | None:
+        return self._offsets.start(TopicPartition(record.topic, record.partition), record.offset)
+
+    async def _work(self, started: list[tuple[Record, Ticket]]) -> None:
+        """Run a group to its end. Enters holding a slot."""
+        task = asyncio.current_task()
+        assert task is not None
+        tickets = {id(record): ticket for record, ticket in started}
+        rest = [record for record, _ in started]
+        while True:
+            parked = None
+            try:
+                later = await self._deliver(rest)
+            except Unavailable as e:
+                parked = e.dependency
+                later = [(r, 0.0) for r in rest]
+            finally:
+                self._running.discard(task)
+                self._slots.release()
+            waiting = {id(r) for r, _ in later}
+            for record in rest:
+                if id(record) not in waiting:
+                    self._offsets.finish(tickets[id(record)])
+            self.progressed_at = time.monotonic()
+            await self._notify()
+            if not later:
+                return
+            rest = [r for r, _ in later]
+            if parked is not None:
+                await self._parking.wait(parked)
+            else:
+                await asyncio.sleep(min(after for _, after in later) * random.uniform(1.0, 1.2))
+            await self._slots.acquire()
+            self._running.add(task)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._groups.pop(task, None)
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.fatal.done():
+            self.fatal.set_exception(error)
+
+    async def _notify(self) -> None:
+        async with self._room:
+            self._room.notify_all()
+
+    # -- committing -----------------------------------------------------------------------------------------------------------
+
+    async def _commit_in_background(self) -> None:
+        while True:
+            await asyncio.sleep(self._commit_every_s)
+            await self.commit()
+
+    async def commit(self) -> None:
+        """Commit the finished prefixes. A failure is counted and tried again: at worst the records are read once more."""
+        async with self._commit_lock:
+            ready = self._offsets.committable()
+            if not ready or self._consumer is None:
+                return
+            try:
+                await self._consumer.commit({TopicPartition(*p): offset for p, offset in ready.items()})
+            except (KafkaError, AssertionError) as e:  # aiokafka asserts that the partitions are still its own
+                self._on_commit_failure()
+                log.warning("commit failed: %s", type(e).__name__)
+            else:
+                self._offsets.committed(ready)
+
+    # -- giving partitions up ---------------------------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: Sequence[Partition]) -> None:
+        self.assigned.clear()
+        self._epoch += 1
+        if not revoked:
+            return
+        self._on_revoked()
+        self._offsets.refuse(revoked)
+        await self._notify()
+        await self._drain(set(revoked), self._revoke_drain_s)
+        await self.commit()
+        self._offsets.revoke(revoked)
+
+    async def on_partitions_assigned(self, assigned: Sequence[Partition]) -> None:  # noqa: ARG002  aiokafka's signature
+        self._epoch += 1
+        self._offsets.assign()
+        self.assigned.set()
+
+    async def close(self) -> None:
+        """Take no more, let what runs finish for `drain_s`, commit. What runs longer is cancelled and read again elsewhere."""
+        self._accepting = False
+        self._epoch += 1
+        await self._notify()
+        await self._drain(None, self._drain_s)
+        if self._committer is not None:
+            self._committer.cancel()
+            await asyncio.gather(self._committer, return_exceptions=True)
+        await self.commit()
+        for task in self._groups:
+            task.cancel()
+        await asyncio.gather(*self._groups, return_exceptions=True)
+        await self._parking.close()
+
+    async def _drain(self, partitions: set[Partition] | None, timeout_s: float) -> None:
+        mine = [t for t, tps in self._groups.items() if partitions is None or tps & partitions]
+        for task in mine:
+            if task not in self._running:
+                task.cancel()
+        if running := [t for t in mine if t in self._running]:
+            # A group that comes back to wait instead of finishing must not hold the drain up.
+            await self._until_idle(running, timeout_s)
+
+    async def _until_idle(self, tasks: list[asyncio.Task[None]], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            busy = [t for t in tasks if t in self._running]
+            for task in tasks:
+                if task not in self._running and not task.done():
+                    task.cancel()
+            if not busy:
+                return
+            await asyncio.wait(busy, timeout=min(left, 0.05), return_when=asyncio.FIRST_COMPLETED)
+
+
+def describe(intake: Intake) -> dict[str, Any]:
+    """What the health page tells of a consumer."""
+    return {
+        "assigned": intake.assigned.is_set(),
+        "running": intake.running,
+        "uncommitted": intake.uncommitted,
+        "parked": list(intake.parked),
+    }

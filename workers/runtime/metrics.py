@@ -1,0 +1,34 @@
+"""Every metric once, with what it means. Counted per batch where a stage works in batches. Labels never hold tenants, users or text."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RECORDS = Counter("scrimp_records_total", "Records a stage is done with, by what became of them.", ["stage", "lane", "outcome"])
+"""outcome: emit, answered, rejected, expired, failed, retry, dead."""
+
+BATCH_SECONDS = Histogram(
+    "scrimp_batch_seconds",
+    "Time from taking a batch (or one record, in `call`) to its last publish.",
+    ["stage", "lane"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+
+RUNNING = Gauge("scrimp_running", "Batches (records, in `call`) being worked on.", ["stage", "lane"])
+UNCOMMITTED = Gauge("scrimp_uncommitted_records", "Records started and not yet committed.", ["stage", "lane"])
+PARKED = Gauge("scrimp_parked", "1 while a stage waits for a dependency that is down.", ["stage", "lane", "dependency"])
+COMMIT_FAILURES = Counter("scrimp_commit_failures_total", "Offset commits that failed; the records are read again.", ["stage", "lane"])
+DEAD_LETTERS = Counter("scrimp_dead_letters_total", "Records written to llm.dead.", ["stage", "lane", "reason"])
+REBALANCES = Counter("scrimp_rebalances_total", "Revocations this consumer went through.", ["stage", "lane"])
+
+CACHE = Counter("scrimp_cache_total", "What the cache did with a request.", ["event", "reason"])
+COMPRESS = Counter("scrimp_compress_total", "What the compressor did with a document.", ["event", "reason"])
+ATTEMPTS = Counter("scrimp_attempts_total", "Provider calls, by the policy's model name and outcome.", ["model", "outcome"])
+
+REQUESTS = Counter("scrimp_requests_total", "Ended requests.", ["lane", "feature", "status", "tier", "source"])
+COST_USD = Counter("scrimp_cost_usd_total", "Dollars spent (settled attempts).", ["lane", "feature", "model"])
+BASELINE_USD = Counter("scrimp_baseline_usd_total", "What the reference model would have cost.", ["lane", "feature"])
+SAVED_USD = Gauge("scrimp_saved_usd", "Dollars saved since start, by lever; a lever can be negative.", ["lane", "lever"])
+PRICE_UNKNOWN = Counter("scrimp_price_unknown_total", "Ended requests with an attempt whose price nobody knows.", ["model"])
+REVISIONS = Counter("scrimp_cost_revisions_total", "CostRecords published again because a late settlement changed them.")
+POLICY_REFUSED = Counter("scrimp_policy_refused_total", "Changes of the policy file that were refused; the old policy stays.")

@@ -1,0 +1,94 @@
+"""The one producer of a process. Everything the fleet publishes goes through `Producer.send`, and is awaited until the broker has it.
+
+FastStream's own publish cannot write a null value or a header that is not text, and dead letters need both. A broker that cannot be
+reached raises `Unavailable("kafka")`; a record the broker will never take raises `Unpublishable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
+
+from workers.outcomes import Unavailable
+from workers.runtime.connect import client_options
+from workers.settings import Kafka
+from workers.topics import MAX_EVENT_BYTES
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Unpublishable(Exception):
+    """The broker will not take this record, however often it is sent."""
+
+
+class Producer(Protocol):
+    async def send(self, records: Sequence[Outgoing]) -> None:
+        """Publish all of them; returns when every one is acknowledged."""
+        ...
+
+
+class KafkaProducer:
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._client: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        self._client = AIOKafkaProducer(
+            **client_options(self._kafka),
+            acks="all",
+            enable_idempotence=self._kafka.idempotence,
+            max_request_size=MAX_EVENT_BYTES,
+            max_batch_size=256 * 1024,
+        )
+        try:
+            await self._client.start()
+        except KafkaError as e:
+            await self.stop()
+            raise Unavailable("kafka", str(e)) from e
+
+    async def stop(self) -> None:
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.stop()
+
+    async def check(self) -> None:
+        """Raise Unavailable unless a broker answers."""
+        if self._client is None:
+            raise Unavailable("kafka", "the producer is not started")
+        try:
+            await asyncio.wait_for(self._client.client.fetch_all_metadata(), 5)
+        except (KafkaError, TimeoutError) as e:
+            raise Unavailable("kafka", type(e).__name__) from e
+
+    async def send(self, records: Sequence[Outgoing]) -> None:
+        if self._client is None:
+            raise Unavailable("kafka", "the producer is not started")
+        pending: list[asyncio.Future[object]] = []
+        try:
+            pending = [await self._client.send(r.topic, r.value, key=r.key, headers=list(r.headers)) for r in records]
+            # Every acknowledgement is waited for, also after one has failed: none may arrive unseen.
+            for result in await asyncio.gather(*pending, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+        except (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError) as e:
+            raise Unpublishable(type(e).__name__) from e
+        except (KafkaError, TimeoutError) as e:
+            raise Unavailable("kafka", type(e).__name__) from e
