@@ -1,0 +1,50 @@
+"""What every test may ask for: a broker, names that no other test has, and a summary that says which servers were real."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from tests.servers import kafka as broker_of_the_session
+from tests.servers.kafka import Broker
+
+# The machine may be busy: no example is too slow, only wrong. The blob lets a failure in CI be replayed anywhere.
+hypothesis.settings.register_profile("scrimp", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("scrimp")
+
+SERVERS = pytest.StashKey[list[str]]()
+"""What served this session, a line each."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SERVERS] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that asks for a server has its marker: `-m "not kafka"` leaves it out."""
+    for item in items:
+        for server in ("kafka", "postgres"):
+            if server in getattr(item, "fixturenames", ()):
+                item.add_marker(server)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash[SERVERS]:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Broker]:
+    """The session's broker; see `tests/servers/kafka.py` for which one it is."""
+    with broker_of_the_session.session(tmp_path_factory.mktemp("kafka")) as broker:
+        pytestconfig.stash[SERVERS].append(f"kafka: {broker.title}")
+        yield broker
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """For the topics and groups of one test; the broker is shared."""
+    return f"t{uuid.uuid4().hex[:10]}."

@@ -1,0 +1,104 @@
+"""A server that a test session starts as a child process: its log goes to a file, and it never outlives the session.
+
+`start` raises `NotReady` with the end of the log when the process ends early or does not answer in time. The `leash` is a second, tiny
+child that waits for its standard input to close: that happens however the session ends, `kill -9` included, and then it kills the server.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+LEASH = "import os, signal, sys; sys.stdin.read(); os.kill(int(sys.argv[1]), signal.SIGKILL)"
+
+
+class NotReady(RuntimeError):
+    """The server ended or did not answer in time; the text ends with its log."""
+
+
+class Process:
+    """One command, run at most once at a time. `ready` says whether it serves; it is asked until it does."""
+
+    def __init__(self, command: Sequence[str], log: Path, ready: Callable[[], bool], timeout_s: float = 60) -> None:
+        self._command = list(command)
+        self._log = log
+        self._ready = ready
+        self._timeout_s = timeout_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._leash: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        self._leash = subprocess.Popen([sys.executable, "-I", "-c", LEASH, str(self._child.pid)], stdin=subprocess.PIPE)
+        deadline = time.monotonic() + self._timeout_s
+        while not self._ready():
+            ended = self._child.poll()
+            if ended is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            self.kill()
+            why = f"no answer in {self._timeout_s:.0f} s" if ended is None else f"ended with {ended}"
+            raise NotReady(f"{self._command[0]}: {why}\n{self._log.read_text(errors='replace')[-3000:]}")
+
+    def stop(self, patience_s: float = 15) -> None:
+        """SIGTERM; SIGKILL for one that does not end."""
+        if self._child is None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+        self._end()
+
+    def kill(self) -> None:
+        """SIGKILL: what a lost machine looks like."""
+        if self._child is not None:
+            self._child.kill()
+            self._end()
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers, until `thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        if self._child is None:
+            raise NotReady(f"{self._command[0]} is not running")
+        os.kill(self._child.pid, number)
+
+    def _end(self) -> None:
+        # The leash first: once the child has been waited for, its number may belong to somebody else.
+        if self._leash is not None and self._leash.stdin is not None:
+            self._leash.kill()
+            self._leash.stdin.close()
+            self._leash.wait()
+        if self._child is not None:
+            self._child.wait()
+        self._child = self._leash = None
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def listens(address: str) -> bool:
+    """Somebody accepts connections at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
