@@ -70,7 +70,7 @@ async def child(name: str, command: Sequence[str], log: Path) -> AsyncIterator[C
             await process.wait()
 
 
-def when_orphaned(stop: Callable[[], None]) -> None:
+def when_orphaned(stop: Callable[[], object]) -> None:
     """Call `stop`, from a thread, when the parent closes its end of our standard input or dies."""
 
     def wait() -> None:
