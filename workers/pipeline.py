@@ -32,8 +32,13 @@ class Stage:
     ends_requests: bool = True
     """A dead letter of this stage also ends the request, where its id can be read."""
 
+    @property
+    def lanes(self) -> bool:
+        """Runs once a lane. `redeliver` does not: the delay topics belong to both."""
+        return any(topic.lanes for topic in self.reads)
+
     def group(self, prefix: str, lane: Lane) -> str:
-        return f"{prefix}{self.name}{'.bulk' if lane == 'bulk' else ''}"
+        return f"{prefix}{self.name}{'.bulk' if self.lanes and lane == 'bulk' else ''}"
 
 
 STAGES: dict[StageName, Stage] = {

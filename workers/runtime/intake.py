@@ -107,8 +107,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     # -- taking records -------------------------------------------------------------------------------------------------------
 
-    async def take(self, records: Sequence[Record], consumer: Commits) -> None:
-        """Start what was polled, group by group; returns when all of it is started (or refused). Waiting here is the backpressure."""
+    async def take(self, records: Sequence[Record], consumer: Commits | None) -> None:
+        """Start what was polled, group by group; returns when all of it is started (or refused). Waiting here is the backpressure.
+
+        `consumer` commits; None where there is nothing to commit to (the in-memory broker of tests)."""
         epoch = self._epoch
         self._consumer = consumer
         if self._committer is None:

@@ -83,7 +83,10 @@ class KafkaProducer:
             raise Unavailable("kafka", "the producer is not started")
         pending: list[asyncio.Future[object]] = []
         try:
-            pending = [await self._client.send(r.topic, r.value, key=r.key, headers=list(r.headers)) for r in records]
+            for r in records:
+                # aiokafka refuses a record with neither key nor value; of the two, a null value is the one that means something.
+                key = b"" if r.key is None and r.value is None else r.key
+                pending.append(await self._client.send(r.topic, r.value, key=key, headers=list(r.headers)))
             # Every acknowledgement is waited for, also after one has failed: none may arrive unseen.
             for result in await asyncio.gather(*pending, return_exceptions=True):
                 if isinstance(result, BaseException):

@@ -1,0 +1,120 @@
+"""The consumers of one process: FastStream subscribers whose records go to an `Intake` each.
+
+Every subscriber is of FastStream's batch form and takes raw records: one record that does not parse would fail a whole decoded batch, and
+acknowledging is ours (`AckPolicy.MANUAL`): FastStream's `ack` commits the fetch position, past what is unfinished. Nothing is created on
+the broker, and a missing broker at start raises `Unavailable("kafka")`.
+
+`max_poll_interval_ms` is out of the way on purpose. A full window or a parked stage stops polling for as long as it takes; heartbeats go
+on, and whether the process makes progress is what `/livez` says.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.annotations import KafkaMessage
+from faststream.kafka.message import FAKE_CONSUMER, KafkaAckableMessage
+
+from schemas.types import Lane
+from workers.outcomes import Unavailable
+from workers.pipeline import Stage
+from workers.runtime.connect import security
+from workers.runtime.intake import Intake, Record
+from workers.settings import Kafka
+from workers.topics import MAX_EVENT_BYTES
+
+log = logging.getLogger("scrimp.faststream")
+
+NEVER_MS = 2**31 - 1
+POLL_MS = 1_000
+
+
+class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
+    """FastStream sleeps for a whole poll time-out after every empty poll, and a record that comes then waits. So a poll here is never
+    empty: it returns with records, or raises when the consumer is stopped."""
+
+    async def getmany(self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None) -> Any:
+        while True:
+            if polled := await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records):
+                return polled
+
+
+class Broker(KafkaBroker):
+    async def _connect(self) -> Any:
+        await super()._connect()
+        config = self.config.broker_config
+        if isinstance(config.builder, partial):  # FastStream's in-memory test broker brings a builder of its own
+            config.builder = partial(Consumer, **config.builder.keywords)
+        return config.builder
+
+
+class Fleet:
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self.broker = Broker(
+            kafka.bootstrap_servers.split(","),
+            client_id="scrimp",
+            security=security(kafka),
+            request_timeout_ms=kafka.request_timeout_ms,
+            allow_auto_create_topics=False,
+            logger=log,
+            log_level=logging.DEBUG,
+            graceful_timeout=5.0,
+        )
+        self.intakes: dict[tuple[str, Lane], Intake] = {}
+
+    def add(self, stage: Stage, lane: Lane, intake: Intake, *, max_records: int, drain_s: float) -> None:
+        """Subscribe a stage of one lane."""
+        self.intakes[stage.name, lane] = intake
+        subscriber = self.broker.subscriber(
+            *(self._kafka.topic_prefix + topic.on(lane) for topic in stage.reads),
+            group_id=stage.group(self._kafka.group_prefix, lane),
+            batch=True,
+            max_records=max_records,
+            batch_timeout_ms=POLL_MS,
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+            listener=intake,
+            parser=_parse,
+            decoder=_decode,
+            partition_assignment_strategy=(StickyPartitionAssignor,),
+            session_timeout_ms=self._kafka.session_timeout_ms,
+            heartbeat_interval_ms=self._kafka.heartbeat_interval_ms,
+            rebalance_timeout_ms=int(min(drain_s, 25) * 1000) + 10_000,
+            max_poll_interval_ms=NEVER_MS,
+            max_partition_fetch_bytes=MAX_EVENT_BYTES,
+        )
+
+        @subscriber
+        async def take(message: KafkaMessage) -> None:
+            records: Sequence[Record] = message.raw_message  # a tuple, in the batch form
+            consumer = subscriber.consumer
+            await intake.take(records, consumer if isinstance(consumer, Consumer) else None)
+
+    async def start(self) -> None:
+        try:
+            await self.broker.start()
+        except KafkaError as e:
+            await self.broker.stop()
+            raise Unavailable("kafka", f"{self._kafka.bootstrap_servers}: {e}") from e
+
+    async def stop(self) -> None:
+        await self.broker.stop()
+
+
+async def _parse(records: tuple[Record, ...]) -> KafkaMessage:
+    # FastStream's parser decodes every header as UTF-8, so that one strange header would fail the whole batch.
+    return KafkaAckableMessage(body=b"", headers={}, raw_message=records, consumer=FAKE_CONSUMER)
+
+
+async def _decode(_message: KafkaMessage) -> bytes:
+    return b""

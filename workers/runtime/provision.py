@@ -1,0 +1,88 @@
+"""Topics: made explicitly, never by accident. `apply` creates what is missing; `check` says what differs and changes nothing.
+
+A broker that cannot be reached raises `Unavailable("kafka")`; a topic it refuses to create raises `ProvisionError` with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from schemas.types import LANES
+from workers.outcomes import Unavailable
+from workers.runtime.connect import client_options
+from workers.settings import Kafka
+from workers.topics import TOPICS, Topic
+
+
+class ProvisionError(RuntimeError):
+    """A topic could not be made as it should be."""
+
+
+def wanted(kafka: Kafka) -> dict[str, Topic]:
+    """Every topic of the fleet by its full name."""
+    return {kafka.topic_prefix + topic.on(lane): topic for topic in TOPICS for lane in (LANES if topic.lanes else LANES[:1])}
+
+
+def config(topic: Topic) -> dict[str, str]:
+    return {
+        "cleanup.policy": topic.cleanup,
+        "retention.ms": str(int(topic.retention.total_seconds() * 1000)),
+        "max.message.bytes": str(topic.max_bytes),
+    }
+
+
+@asynccontextmanager
+async def _admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**client_options(kafka))
+    try:
+        await admin.start()
+        yield admin
+    except (KafkaError, TimeoutError) as e:
+        raise Unavailable("kafka", f"{kafka.bootstrap_servers}: {type(e).__name__}: {e}") from e
+    finally:
+        await admin.close()
+
+
+async def apply(kafka: Kafka) -> list[str]:
+    """Create the topics that are missing; returns their names. What exists is left as it is: `check` tells the differences."""
+    async with _admin(kafka) as admin:
+        there = set(await admin.list_topics())
+        missing = {name: topic for name, topic in wanted(kafka).items() if name not in there}
+        if not missing:
+            return []
+        made = await admin.create_topics(
+            [NewTopic(name, kafka.partitions, kafka.replication_factor, topic_configs=config(topic)) for name, topic in missing.items()]
+        )
+        for name, code, *message in made.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise ProvisionError(f"{name}: {error.__name__}: {' '.join(str(m) for m in message if m)}")
+        return sorted(missing)
+
+
+async def check(kafka: Kafka) -> list[str]:
+    """One line a difference between what is on the broker and what should be; empty when all is well."""
+    async with _admin(kafka) as admin:
+        there = {t["topic"]: t for t in await admin.describe_topics() if not t["error_code"]}
+        differences = [f"{name}: missing; run `scrimp topics apply`" for name in wanted(kafka) if name not in there]
+        present = {name: topic for name, topic in wanted(kafka).items() if name in there}
+        for name in present:
+            partitions = len(there[name]["partitions"])
+            if partitions < kafka.partitions:
+                differences.append(f"{name}: {partitions} partitions, {kafka.partitions} wanted (SCRIMP_KAFKA__PARTITIONS)")
+        for name, topic in present.items():
+            found = await _config(admin, name)
+            differences += [
+                f"{name}: {key} is {found[key]}, {value} wanted" for key, value in config(topic).items() if found.get(key, value) != value
+            ]
+        return differences
+
+
+async def _config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
