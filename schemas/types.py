@@ -74,6 +74,13 @@ def usd(value: Decimal) -> str:
     return format(value.normalize(), "f") if value else "0"
 
 
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as e:
+        raise ValueError("must lie in the years 1 to 9999, in UTC too") from e
+
+
 Id = Annotated[str, AfterValidator(check_id)]
 RequestId = Annotated[str, AfterValidator(check_request_id)]
 Tenant = Annotated[str, AfterValidator(check_tenant)]
@@ -84,7 +91,7 @@ Usd = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}),
 ]
 """US dollars: a Decimal in Python, a decimal string in JSON."""
-Time = Annotated[AwareDatetime, AfterValidator(lambda t: t.astimezone(UTC))]
+Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """RFC 3339; kept in UTC."""
 
 
