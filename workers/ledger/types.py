@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 from typing import Any, Literal, Protocol
 
 from schemas import Facts, Saved, Usage
@@ -34,24 +35,39 @@ def to_dollars(units: int) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Dollars per million tokens that a model's attempts are priced at. `source` says whence: `policy`, or the map's digest."""
+    """Dollars per million tokens that a model's attempts are priced at. `source` says whence: `policy`, or the price map."""
 
     input: Decimal
     cached_input: Decimal
     cache_write: Decimal
     output: Decimal
     source: str
+    reasoning: Decimal | None = None
+    """None: reasoning tokens cost what output costs."""
+    above: tuple[tuple[int, Rates], ...] = ()
+    """Long-context prices, ascending: a request of more input tokens than the threshold is priced at these rates as a whole."""
+
+    def at(self, input_tokens: Fraction | int) -> Rates:
+        """The rates of a request of so many input tokens."""
+        return next((rates for threshold, rates in reversed(self.above) if input_tokens > threshold), self)
+
+    def input_cost(self, usage: Usage) -> Decimal:
+        """Exact dollars of the prompt, at these rates. `input_tokens` includes cached and written ones, which have rates of their own."""
+        fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+        total = max(fresh, 0) * self.input + usage.cached_input_tokens * self.cached_input + usage.cache_write_tokens * self.cache_write
+        return total / 1_000_000
+
+    def output_cost(self, usage: Usage) -> Decimal:
+        """Exact dollars of what the model wrote, at these rates. `output_tokens` includes reasoning."""
+        reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+        total = (usage.output_tokens - reasoning) * self.output
+        total += reasoning * (self.output if self.reasoning is None else self.reasoning)
+        return total / 1_000_000
 
     def cost(self, usage: Usage) -> Decimal:
-        """Exact dollars. `input_tokens` includes cached and written ones, which have rates of their own."""
-        fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
-        total = (
-            max(fresh, 0) * self.input
-            + usage.cached_input_tokens * self.cached_input
-            + usage.cache_write_tokens * self.cache_write
-            + usage.output_tokens * self.output
-        )
-        return total / 1_000_000
+        """Exact dollars of one request."""
+        rates = self.at(usage.input_tokens)
+        return rates.input_cost(usage) + rates.output_cost(usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,3 +294,15 @@ class LedgerPort(Protocol):
     async def settle(self, settlements: list[Settlement]) -> list[Settled]: ...
 
     async def end(self, endings: list[Ending]) -> list[Closed]: ...
+
+
+class SweepPort(Protocol):
+    """What the sweep needs of the ledger."""
+
+    async def sweep(self) -> list[Revised]:
+        """Attempts of stale owners become unconfirmed; the revisions that were not published yet."""
+        ...
+
+    async def published(self, revised: list[Revised]) -> None:
+        """Note that these revisions are out."""
+        ...

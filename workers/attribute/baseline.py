@@ -1,0 +1,103 @@
+"""What a request cost, what it would have cost without the fleet, and which lever made the difference. Pure arithmetic.
+
+A request's money is walked through five prices, in the order of the pipeline:
+
+    v0  the reference model on the original input and the real output; without an answer 0
+    v1  the answering model on the same tokens, plus every other settled attempt (escalated, failed)
+    v2  v1; on a cache hit only the other attempts, and then v3 = v4 = v2
+    v3  v2 with the compressed input
+    v4  v3 at the batch price, which is what was paid
+
+    routing = v0 - v1    cache = v1 - v2    compression = v2 - v3    batch = v3 - v4
+
+Each v is an exact sum, rounded once (half-even, to the micro-dollar), so that the levers add up to `baseline - cost` by construction.
+The original input is the billed input times our token count before compression over our count after it, at the same cached share.
+
+Spending is exact; saving is an estimate against a model that was not called. Where a price is unknown `price_unknown` says so: an
+unknown price of a call counts as 0, and an unknown price of the reference claims no saving by routing (v0 = v1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from schemas import Saved, TokensAround, Usage
+from schemas.types import MICRO
+from workers.ledger.types import Attempt, Rates
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What an answer is measured by, whoever gave it."""
+
+    usage: Usage
+    """As billed: of the attempt that answered, or of the one that once made the stored answer."""
+    tokens: TokensAround | None
+    """Our count of the prompt around compression; None: it was never compressed."""
+    rates: Rates | None
+    """The answering model's, outside the batch lane; None: unknown."""
+    batch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A request's money in dollars, rounded to the micro-dollar; `baseline - cost == saved.total`, exactly."""
+
+    cost: Decimal
+    unconfirmed: Decimal
+    baseline: Decimal
+    saved: Saved
+    price_unknown: bool
+
+
+def figures(attempts: Sequence[Attempt], answering: Attempt | None, measure: Measure | None, reference: Rates | None) -> Figures:
+    """The figures of one ending.
+
+    Args:
+        attempts: all attempts of the request.
+        answering: the one of them that gave the answer; None on a cache hit, and without an answer.
+        measure: of the answer; None without one.
+        reference: the reference model's rates; None: unknown.
+    """
+    v4 = _total(a.cost for a in attempts if a.state == "settled")
+    if measure is None:
+        v0, v1, v2, v3 = Fraction(0), v4, v4, v4
+    else:
+        real = _price(measure.rates, measure.usage, Fraction(1))
+        original = _price(measure.rates, measure.usage, _stretch(measure.tokens))
+        v3 = v4 + real - Fraction(answering.cost) if answering and measure.batch else v4
+        v2 = v3 + original - real if answering else v3
+        v1 = v2 if answering else v2 + original
+        v0 = _price(reference, measure.usage, _stretch(measure.tokens)) if reference else v1
+    baseline, answered, uncached, compressed, cost = map(_to_micros, (v0, v1, v2, v3, v4))
+    return Figures(
+        cost=cost,
+        unconfirmed=_to_micros(_total(a.cost for a in attempts if a.state in ("unconfirmed", "reserved"))),
+        baseline=baseline,
+        saved=Saved(routing=baseline - answered, cache=answered - uncached, compression=uncached - compressed, batch=compressed - cost),
+        price_unknown=any(a.rates is None and a.state != "abandoned" for a in attempts)
+        or (measure is not None and (measure.rates is None or reference is None)),
+    )
+
+
+def _price(rates: Rates | None, usage: Usage, stretch: Fraction) -> Fraction:
+    """Exact dollars of `usage` with its input made longer by `stretch`; its output stays. Long input is priced as the long input it is."""
+    if rates is None:
+        return Fraction(0)
+    rates = rates.at(usage.input_tokens * stretch)
+    return Fraction(rates.input_cost(usage)) * stretch + Fraction(rates.output_cost(usage))
+
+
+def _stretch(tokens: TokensAround | None) -> Fraction:
+    return Fraction(tokens.before, tokens.after) if tokens and tokens.after > 0 else Fraction(1)
+
+
+def _total(costs: Iterable[Decimal]) -> Fraction:
+    return sum(map(Fraction, costs), Fraction(0))
+
+
+def _to_micros(dollars: Fraction) -> Decimal:
+    return round(dollars / Fraction(MICRO)) * MICRO  # round() of a Fraction is half-even
