@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from schemas.types import Event, Time
+from schemas.types import Event, SchemaVersion, Time
 
 AlertKind = Literal["feature_cost_spike", "user_outlier", "budget_share", "unconfirmed_spend", "price_unknown", "quality_drop"]
 
 
 class Alert(Event):
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     alert_id: str
     kind: AlertKind
     scope: dict[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from schemas.response import ZERO, Saved, Usage
-from schemas.types import Event, Lane, Purpose, Source, Status, Tier, Time, Usd
+from schemas.types import Event, Lane, Purpose, SchemaVersion, Source, Status, Tier, Time, Usd
 
 AttemptState = Literal["reserved", "settled", "unconfirmed", "abandoned"]
 """reserved: under way · settled: its cost is known · unconfirmed: cut off, booked at its worst case · abandoned: never sent, free."""
@@ -24,7 +24,7 @@ class AttemptRecord(Event):
 
 
 class CostRecord(Event):
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     request_id: str
     tenant: str
     feature: str

@@ -5,11 +5,11 @@ A record that does not fit raises ValidationError; the fleet answers it with `re
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.types import Event, Id, RequestId, Tenant, Tier, Time
+from schemas.types import Event, Id, Json, JsonObject, RequestId, SchemaVersion, Tenant, Tier, Time
 
 MAX_REQUEST_BYTES = 900_000
 """Hard limit of a request's record value, in bytes."""
@@ -21,7 +21,8 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | tuple[dict[str, Any], ...] | None = None
+    content: str | tuple[JsonObject, ...] | None = None
+    __pydantic_extra__: dict[str, Json] = Field(init=False)
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:
@@ -55,9 +56,9 @@ class Params(BaseModel):
     top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     seed: int | None = None
     stop: str | tuple[str, ...] | None = None
-    response_format: dict[str, Any] | None = None
-    tools: tuple[dict[str, Any], ...] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    response_format: JsonObject | None = None
+    tools: tuple[JsonObject, ...] | None = None
+    tool_choice: str | JsonObject | None = None
     parallel_tool_calls: bool | None = None
     presence_penalty: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
     frequency_penalty: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
@@ -82,7 +83,7 @@ class CacheOptions(Event):
 class Request(Event):
     """One request. `(tenant, request_id)` is the idempotency key; the last message is what is asked."""
 
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     request_id: RequestId
     tenant: Tenant
     feature: Id
@@ -95,7 +96,7 @@ class Request(Event):
     cache: CacheOptions = CacheOptions()
     compress: Literal["auto", "off"] = "auto"
     deadline_at: Time | None = None
-    metadata: dict[str, Any] | None = Field(default_factory=dict)
+    metadata: JsonObject | None = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _ends_with_a_question(self) -> Self:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-from schemas.types import Event, Flag, Lane, ReasonCode, Source, Status, Tier, Time, Usd
+from schemas.types import Event, Flag, Lane, ReasonCode, SchemaVersion, Source, Status, Tier, Time, Usd
 
 ZERO = Decimal(0)
 
@@ -49,23 +49,23 @@ class Saved(Event):
         return self.routing + self.cache + self.compression + self.batch
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class Reason(Event):
     """Why there is no answer. The last four stand only beside `budget_exceeded` (dollars) and `quota_exceeded` (tokens)."""
 
     code: ReasonCode
     message: str
-    scope: dict[str, str] | None = None
-    limit: str | int | None = None
-    used: str | int | None = None
-    resets_at: Time | None = None
-
-    @model_serializer(mode="wrap")
-    def _drop_what_does_not_apply(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {k: v for k, v in dump(self).items() if v is not None}
+    scope: dict[str, str] | None = Field(None, exclude_if=_absent)
+    limit: str | int | None = Field(None, exclude_if=_absent)
+    used: str | int | None = Field(None, exclude_if=_absent)
+    resets_at: Time | None = Field(None, exclude_if=_absent)
 
 
 class Response(Event):
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     request_id: str
     tenant: str | None
     feature: str | None

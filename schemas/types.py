@@ -5,6 +5,8 @@ Nothing here does I/O. A value that does not fit raises pydantic's ValidationErr
 
 from __future__ import annotations
 
+import math
+import re
 import unicodedata
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -63,15 +65,36 @@ def check_tenant(value: str) -> str:
     return check_id(value)
 
 
-def _only_text(value: Any) -> Any:
-    if not isinstance(value, str | Decimal):
-        raise ValueError("money is a decimal string, never a number")
-    return Decimal(value) if isinstance(value, str) else value
+_MONEY = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+MAX_NESTING = 180
+"""Levels of a JSON value inside a request. The parser stops at 200, and an event between stages wraps the value in a few more."""
+
+
+def _money(value: Any) -> Any:
+    if isinstance(value, str) and _MONEY.fullmatch(value):
+        return Decimal(value)
+    if not isinstance(value, Decimal):
+        raise ValueError('money is a decimal string such as "0.000123", never a number')
+    return value
 
 
 def usd(value: Decimal) -> str:
     """Money as it is published: plain decimal, no exponent, no trailing zeros (`"0.000123"`, `"0"`)."""
-    return format(value.normalize(), "f") if value else "0"
+    if not value:
+        return "0"
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _time(value: Any) -> Any:
+    # Left to itself, pydantic takes a string of digits for seconds since 1970.
+    if not isinstance(value, str):
+        return value
+    if not _RFC_3339.fullmatch(text := value.upper()):
+        raise ValueError("must be an RFC 3339 time such as 2026-12-01T12:00:00Z")
+    return datetime.fromisoformat(text)
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -81,18 +104,47 @@ def _in_utc(value: datetime) -> datetime:
         raise ValueError("must lie in the years 1 to 9999, in UTC too") from e
 
 
+def _version(value: Any) -> Any:
+    if type(value) is not int:
+        raise ValueError("must be the number 1")
+    return value
+
+
+def check_json(value: Any) -> Any:
+    """A JSON value that survives the way through the fleet: finite numbers, at most `MAX_NESTING` levels."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_NESTING:
+            raise ValueError(f"must not be nested deeper than {MAX_NESTING} levels")
+        inside: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inside.extend(item.values())
+            elif isinstance(item, list | tuple):
+                inside.extend(item)
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise ValueError("numbers must be finite and within the range of a double")
+        level = inside
+    return value
+
+
 Id = Annotated[str, AfterValidator(check_id)]
 RequestId = Annotated[str, AfterValidator(check_request_id)]
 Tenant = Annotated[str, AfterValidator(check_tenant)]
 Usd = Annotated[
     Decimal,
-    BeforeValidator(_only_text),
+    BeforeValidator(_money),
     PlainSerializer(usd, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}),
 ]
 """US dollars: a Decimal in Python, a decimal string in JSON."""
-Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Time = Annotated[AwareDatetime, BeforeValidator(_time), AfterValidator(_in_utc)]
 """RFC 3339; kept in UTC."""
+SchemaVersion = Annotated[Literal[1], BeforeValidator(_version)]
+Json = Annotated[Any, AfterValidator(check_json)]
+"""Any JSON value that survives the way through the fleet."""
+JsonObject = Annotated[dict[str, Any], AfterValidator(check_json)]
 
 
 def utc_now() -> datetime:
