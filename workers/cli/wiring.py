@@ -9,34 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from schemas import Classified, Compressed, Facts, Finished, Missed
-from schemas.types import Lane, utc_now
-from workers.attribute.attribute import Observed, failed_internal, make_attribute, make_sweep
-from workers.classify.classify import make_classify
-from workers.classify.intake import Asked, read
-from workers.classify.route import Thresholds
-from workers.compress.compress import make_compress
-from workers.encoder import tokens
-from workers.ledger import prices
-from workers.ledger.coalesce import Coalescer
-from workers.ledger.ledger import Ledger
-from workers.outcomes import Message, Outcome, Unavailable
+from schemas.types import Lane
+from workers.cli.stages import Parts, build
 from workers.pipeline import STAGES, Stage, StageName
 from workers.policy import PolicyError, PolicyFile
 from workers.runtime import health, metrics
-from workers.runtime.delivery import Decode, Delivery, Work, decoder
 from workers.runtime.fleet import Fleet
-from workers.runtime.intake import Deliver, Intake, Record
-from workers.runtime.parking import Parking, Probe
-from workers.runtime.producer import KafkaProducer, Outgoing, Producer
-from workers.runtime.redeliver import make_redeliver
-from workers.settings import Settings, SettingsError, secret
+from workers.runtime.intake import Deliver, Intake
+from workers.runtime.parking import Parking
+from workers.runtime.producer import KafkaProducer
+from workers.settings import Settings
 
 log = logging.getLogger("scrimp")
 
@@ -54,23 +41,6 @@ def policy_file(path: Path | None) -> PolicyFile:
         log.error("policy refused, the old one stays: %s", error)
 
     return PolicyFile(path, refused)
-
-
-@dataclass
-class Parts:
-    """What the stages of this process share. Only what they need is opened."""
-
-    settings: Settings
-    policy: PolicyFile
-    producer: Producer
-    encoder_path: Path | None = None
-    probes: dict[str, Probe] = field(default_factory=dict)
-    ledger: Ledger | None = None
-    background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-
-    def delivery(self, stage: Stage, lane: Lane, decode: Decode, work: Work, **options: object) -> Deliver:  # type: ignore[type-arg]
-        prefix = self.settings.kafka.topic_prefix
-        return Delivery(stage, lane, decode=decode, work=work, producer=self.producer, topic_prefix=prefix, **options).deliver  # type: ignore[arg-type]
 
 
 async def serve(
@@ -94,9 +64,9 @@ async def serve(
         stack.push_async_callback(producer.stop)
         parts = Parts(settings, policy, producer, encoder_path, probes={"kafka": producer.check})
         fleet = Fleet(settings.kafka)
-        delivers = await _build(parts, _once(work), stack)
+        delivers = await build(parts, _once(work), stack)
         for (name, lane), deliver in delivers.items():
-            _add(fleet, parts, STAGES[name], lane, deliver)
+            subscribe(fleet, parts, STAGES[name], lane, deliver)
         await fleet.start()
         stack.push_async_callback(fleet.stop)
         runner = await health.serve(health.application(fleet.intakes, parts.probes, STALL_S), settings.http.host, settings.http.port)
@@ -139,7 +109,8 @@ def _once(work: Sequence[tuple[StageName, Lane]]) -> list[tuple[StageName, Lane]
     return list(dict.fromkeys((name, lane if STAGES[name].lanes else "interactive") for name, lane in work))
 
 
-def _add(fleet: Fleet, parts: Parts, stage: Stage, lane: Lane, deliver: Deliver) -> None:
+def subscribe(fleet: Fleet, parts: Parts, stage: Stage, lane: Lane, deliver: Deliver) -> None:
+    """Give a stage its window and its consumer."""
     window, drain_s = parts.settings.stage(stage.name).window, parts.settings.stage(stage.name).drain_s
     single = stage.form == "window"
     labels = (stage.name, lane)
@@ -163,177 +134,3 @@ async def _follow_policy(parts: Parts) -> None:
     while True:
         await asyncio.sleep(parts.settings.policy_poll_s)
         await asyncio.to_thread(parts.policy.poll)
-
-
-# -- one builder a stage ------------------------------------------------------------------------------------------------------------
-
-
-async def _build(parts: Parts, work: Sequence[tuple[StageName, Lane]], stack: AsyncExitStack) -> dict[tuple[StageName, Lane], Deliver]:
-    names = {name for name, _ in work}
-    if names & {"call", "attribute"}:
-        await _open_ledger(parts, stack)
-    built: dict[tuple[StageName, Lane], Deliver] = {}
-    if names & {"cache", "remember"}:
-        built |= await _cache_and_remember(parts, work, stack)
-    if "call" in names:
-        built |= await _call(parts, [lane for name, lane in work if name == "call"], stack)
-    for name, lane in work:
-        match name:
-            case "classify":
-                built[name, lane] = _classify(parts, lane)
-            case "compress":
-                built[name, lane] = _compress(parts, lane)
-            case "attribute":
-                built[name, lane] = _attribute(parts, lane)
-            case "redeliver":
-                built[name, lane] = make_redeliver(parts.producer, parts.settings.kafka.topic_prefix)
-    if "attribute" in names:
-        parts.background.append(partial(_sweep, parts))
-    return built
-
-
-async def _open_ledger(parts: Parts, stack: AsyncExitStack) -> None:
-    s = parts.settings.ledger
-    ledger = Ledger(s.url, heartbeat_s=s.heartbeat_s, stale_s=s.stale_s, keep_days=s.keep_days, pool_size=s.pool_size)
-    await ledger.start()
-    stack.push_async_callback(ledger.close)
-    parts.ledger = ledger
-    parts.probes["ledger"] = ledger.check
-
-
-def _classify(parts: Parts, lane: Lane) -> Deliver:
-    s = parts.settings.classify
-    thresholds = Thresholds(
-        short_words=s.short_words,
-        short_context_tokens=s.short_context_tokens,
-        long_context_tokens=s.long_context_tokens,
-        signals=s.signals,
-    )
-
-    def decode(record: Record, trace_id: str) -> Asked | Outcome:
-        return read(record.value, lane=lane, timestamp_ms=record.timestamp, now=utc_now(), trace_id=trace_id)
-
-    stage = make_classify(policy=parts.policy, thresholds=thresholds, more_than=tokens.more_than)
-    return parts.delivery(STAGES["classify"], lane, decode, stage)
-
-
-async def _cache_and_remember(
-    parts: Parts, work: Sequence[tuple[StageName, Lane]], stack: AsyncExitStack
-) -> dict[tuple[StageName, Lane], Deliver]:
-    # The encoder brings onnxruntime along: only the cache stage imports it.
-    from workers.cache.cache import make_cache
-    from workers.cache.remember import make_remember
-    from workers.cache.store import Store
-    from workers.encoder.encoder import open_encoder
-
-    s = parts.settings
-    names = {name for name, _ in work}
-    if not s.qdrant.url and "remember" in names and "cache" not in names:
-        raise SettingsError("SCRIMP_QDRANT__URL: `remember` shares the cache's Qdrant; set it, or run `cache` alone, which remembers too")
-    encoder = await asyncio.to_thread(open_encoder, parts.encoder_path or s.encoder.path, s.encoder.model, s.encoder.threads)
-    store = await Store.open(
-        url=s.qdrant.url,
-        api_key=s.qdrant.api_key.get_secret_value() or None,
-        path=s.qdrant.path,
-        collection=s.qdrant.collection,
-        dim=encoder.dim,
-        timeout_s=s.qdrant.timeout_ms / 1000,
-    )
-    stack.push_async_callback(store.close)
-
-    def observe(event: str, reason: str) -> None:
-        metrics.CACHE.labels(event, reason).inc()
-
-    cache = make_cache(encode=encoder.encode, encoder_name=encoder.name, store=store, now=utc_now, observe=observe)
-    remember = make_remember(store=store, now=utc_now, observe=observe)
-    built: dict[tuple[StageName, Lane], Deliver] = {}
-    for name, lane in work:
-        if name == "cache":
-            built[name, lane] = parts.delivery(STAGES[name], lane, decoder(Classified), cache)
-        if name == "remember" or (name == "cache" and not s.qdrant.url):
-            built["remember", lane] = parts.delivery(STAGES["remember"], lane, decoder(Finished), remember)
-    return built
-
-
-def _compress(parts: Parts, lane: Lane) -> Deliver:
-    def observe(event: str, reason: str) -> None:
-        metrics.COMPRESS.labels(event, reason).inc()
-
-    stage = make_compress(count=tokens.count, short_tokens=parts.settings.compress.short_tokens, observe=observe)
-    return parts.delivery(STAGES["compress"], lane, decoder(Missed), stage)
-
-
-async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> dict[tuple[StageName, Lane], Deliver]:
-    # LiteLLM takes seconds and 188 MB to import: only this stage does, in a thread, before the first record.
-    from workers.call.call import make_call
-    from workers.call.provider import open_client
-
-    assert parts.ledger is not None
-    client = await asyncio.to_thread(open_client)
-    stack.push_async_callback(client.close)
-    call = make_call(
-        open=Coalescer(parts.ledger.open),
-        settle=Coalescer(parts.ledger.settle),
-        complete=client.complete,
-        policy=parts.policy,
-        rates=prices.rates,
-        count=tokens.count,
-        may_call=lambda: parts.ledger is not None and parts.ledger.fresh,
-        key=secret,
-        timeout_s=parts.settings.call.timeout_s,
-        observe=lambda model, outcome: metrics.ATTEMPTS.labels(model, outcome).inc(),
-    )
-
-    async def one(events: Sequence[Compressed]) -> list[Outcome]:
-        return [await call(event) for event in events]
-
-    return {("call", lane): parts.delivery(STAGES["call"], lane, decoder(Compressed), one) for lane in lanes}
-
-
-def _attribute(parts: Parts, lane: Lane) -> Deliver:
-    assert parts.ledger is not None
-    stage = make_attribute(
-        ledger=parts.ledger,
-        policy=parts.policy,
-        rates=prices.rates,
-        price_map=prices.installed().name,
-        now=utc_now,
-        observe=_observe,
-    )
-
-    async def bury(facts: Facts) -> Sequence[Outcome]:
-        return await stage([failed_internal(facts)])
-
-    return parts.delivery(STAGES["attribute"], lane, decoder(Finished), stage, bury=bury)
-
-
-def _observe(seen: Observed) -> None:
-    feature, model = seen.feature or "", seen.model or ""
-    metrics.REQUESTS.labels(seen.lane, feature, seen.status, seen.tier or "", seen.source or "").inc()
-    metrics.COST_USD.labels(seen.lane, feature, model).inc(float(seen.cost))
-    metrics.BASELINE_USD.labels(seen.lane, feature).inc(float(seen.baseline))
-    for lever in ("routing", "cache", "compression", "batch"):
-        metrics.SAVED_USD.labels(seen.lane, lever).inc(float(getattr(seen.saved, lever)))
-    if seen.price_unknown:
-        metrics.PRICE_UNKNOWN.labels(model).inc()
-
-
-async def _sweep(parts: Parts) -> None:
-    """Every few seconds: what dead workers left behind, and cost records that changed after their request had ended."""
-    assert parts.ledger is not None
-
-    async def publish(messages: Sequence[Message]) -> None:
-        prefix = parts.settings.kafka.topic_prefix
-        await parts.producer.send([Outgoing(prefix + m.topic.name, m.key.encode(), _bytes(m)) for m in messages])
-
-    sweep = make_sweep(parts.ledger, publish)
-    while True:
-        await asyncio.sleep(parts.settings.attribute.sweep_s)
-        try:
-            metrics.REVISIONS.inc(await sweep())
-        except Unavailable as e:
-            log.warning("sweep skipped: %s", e)
-
-
-def _bytes(message: Message) -> bytes:
-    return message.value if isinstance(message.value, bytes) else message.value.model_dump_json().encode()
