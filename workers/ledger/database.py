@@ -1,0 +1,141 @@
+"""Engines and transactions of the ledger: one place that knows the two databases apart and says what counts as unreachable.
+
+`Database.transact` runs a function in one transaction. A connection or time-out error becomes `Unavailable("ledger", …)`, whose text holds
+the error's kind and no statement or value; a deadlock or serialization failure is tried again; anything else is a bug and passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg  # type: ignore[import-untyped]
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from workers.outcomes import Unavailable
+
+R = TypeVar("R")
+
+TRIES = 6
+"""Of a transaction that met a deadlock or a serialization failure."""
+BUSY_MS = 20_000
+"""How long SQLite waits for another process's write; below TIMEOUT_S, so that the reason is known."""
+TIMEOUT_S = 30.0
+"""Of a whole transaction, waiting for a connection included."""
+CONNECT_S = 10.0
+
+_RETRIED = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_UNREACHABLE = ("08", "57P", "53", "57014", "55P03", "25006")  # connection, shutdown, resources, time-outs, a standby
+_SQLITE_UNREACHABLE = {
+    sqlite3.SQLITE_BUSY: "database is locked",
+    sqlite3.SQLITE_LOCKED: "database is locked",
+    sqlite3.SQLITE_CANTOPEN: "unable to open database file",
+    sqlite3.SQLITE_IOERR: "disk I/O error",
+    sqlite3.SQLITE_FULL: "disk is full",
+}
+
+_KEY_LOOKUPS_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""The verbs find every row by a key. Plans made while the tables were empty would scan them until the next ANALYZE."""
+
+
+def make_engine(url: str, pool_size: int) -> AsyncEngine:
+    """An engine for `sqlite+aiosqlite:///…` or `postgresql+asyncpg://…`. Opens nothing yet."""
+    parsed = sa.make_url(url)
+    options: dict[str, Any] = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": TIMEOUT_S}
+    if parsed.get_backend_name() == "postgresql":
+        connect = {"timeout": CONNECT_S, "server_settings": {"application_name": "scrimp", **_KEY_LOOKUPS_ONLY}}
+        return create_async_engine(parsed, pool_size=pool_size, pool_pre_ping=False, connect_args=connect, **options)
+    # One writer at a time is all SQLite has: a queue of tasks here is fairer than its busy handler's polling.
+    engine = create_async_engine(parsed, pool_size=1, poolclass=sa.AsyncAdaptedQueuePool, **options)
+    sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    # The driver would begin late and DEFERRED: two readers that both come to write fail at once, without waiting.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    reads = connection.get_execution_options().get("reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def unreachable(error: BaseException) -> str | None:
+    """Why the database cannot be reached, in a few words without data; None when the error is of another kind."""
+    if isinstance(error, PoolTimeoutError):
+        return "no free connection"
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error.strerror or 'connection failed'}"
+    if isinstance(error, DBAPIError):
+        cause = error.orig
+        if isinstance(cause, sqlite3.Error):
+            return _SQLITE_UNREACHABLE.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+        if error.connection_invalidated:
+            return "connection lost"
+        return unreachable(cause) if cause is not None and not isinstance(cause, DBAPIError) else None
+    code = sqlstate(error)
+    return f"{type(error).__name__} ({code})" if code and code.startswith(_UNREACHABLE) else None
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """PostgreSQL's code of an error, whether it comes from the driver or wrapped."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(cause, "sqlstate", None)
+
+
+@asynccontextmanager
+async def reaching() -> AsyncIterator[None]:
+    """Turns connection and time-out errors into `Unavailable`."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError, asyncpg.PostgresError) as error:
+        why = unreachable(error)
+        if why is None:
+            raise
+        raise Unavailable("ledger", why) from error
+
+
+class Database:
+    """A pool of connections."""
+
+    def __init__(self, url: str, pool_size: int) -> None:
+        self._engine = make_engine(url, pool_size)
+
+    async def transact(self, work: Callable[[AsyncConnection], Awaitable[R]], *, reads_only: bool = False) -> R:
+        """What `work` returns, once it is committed. `work` may run several times and must have no effect but in the database.
+
+        Raises:
+            Unavailable: the database cannot be reached. Whether the transaction took place is unknown; the verbs may be repeated.
+        """
+        options = {"reads_only": True} if reads_only else {}
+        for tries in range(TRIES):
+            async with reaching():
+                try:
+                    async with asyncio.timeout(TIMEOUT_S), self._engine.connect() as connection:
+                        connection = await connection.execution_options(**options)
+                        async with connection.begin():
+                            return await work(connection)
+                except DBAPIError as error:
+                    if sqlstate(error) not in _RETRIED:
+                        raise
+            await asyncio.sleep(random.uniform(0, 0.02 * 2**tries))
+        raise Unavailable("ledger", f"{TRIES} deadlocks or serialization failures in a row")
+
+    async def close(self) -> None:
+        await self._engine.dispose()

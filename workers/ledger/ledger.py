@@ -1,0 +1,144 @@
+"""The ledger: no paid call without its own row, written first; no request charged twice; no budget passed.
+
+`open`, `settle` and `end` take batches and may be repeated after an `Unavailable`: none of them counts twice. When the database cannot be
+reached every method raises `Unavailable("ledger", …)` and nothing is sent or published on its behalf (what guards money fails closed).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas import UNCLAIMED
+from workers.ledger.database import Database
+from workers.ledger.end import end_batch
+from workers.ledger.open import Forgotten, Lost, Seen, open_batch
+from workers.ledger.owner import Heartbeat, new_owner
+from workers.ledger.settle import settle_batch
+from workers.ledger.sweep import CHUNK, find_lost, find_unpublished, mark_published, purge_chunk, write_off_lost
+from workers.ledger.types import Ask, Closed, Ending, Opened, Revised, Settled, Settlement
+
+
+class Ledger:
+    """The ledger at `url`, which `migrate.upgrade` has made.
+
+    `heartbeat_s` and `stale_s` are seconds; `keep_days` is how long answers and responses are kept; `pool_size` connections serve the
+    verbs (SQLite: one), one more the heartbeat. `name` begins this process's id in the `worker` table.
+    """
+
+    def __init__(self, url: str, *, heartbeat_s: float, stale_s: float, keep_days: float, pool_size: int, name: str | None = None) -> None:
+        self.owner = new_owner(name)
+        self._stale_s = stale_s
+        self._keep = timedelta(days=keep_days)
+        self._database = Database(url, pool_size)
+        self._beats = Database(url, 1)
+        self._heartbeat = Heartbeat(self._beats, self.owner, every_s=heartbeat_s, stale_s=stale_s)
+        self._seen = Seen()
+
+    @property
+    def fresh(self) -> bool:
+        """The last heartbeat is young enough to send a call. Never true before `start`."""
+        return self._heartbeat.fresh
+
+    async def start(self) -> None:
+        """Register this process and begin its heartbeat."""
+        await self._heartbeat.start()
+
+    async def close(self) -> None:
+        """Stop the heartbeat, leave, close the connections. Attempts still reserved here may be taken over at once."""
+        await self._heartbeat.stop()
+        await self._beats.close()
+        await self._database.close()
+
+    async def check(self) -> None:
+        """Raises `Unavailable` when the database does not answer."""
+        self._heartbeat.check()
+        await self._database.transact(_select_one, reads_only=True)
+
+    async def open(self, asks: list[Ask]) -> list[Opened]:
+        """One answer an ask, in order.
+
+        Raises:
+            Unavailable: ask again; the same `seq` gets the same grant.
+            ValueError: an amount or limit is negative or not a number, or there is no tenant.
+            RuntimeError: not started; the attempts would have no owner.
+        """
+        if not self._heartbeat.started:
+            raise RuntimeError("a ledger that is not started has no owner for its attempts")
+        for ask in asks:
+            _check_ask(ask)
+        while asks:
+            work = partial(open_batch, asks=asks, owner=self.owner, stale_s=self._stale_s, seen=self._seen)
+            try:
+                answers, counters, prices = await self._database.transact(work)
+            except Lost as lost:
+                await self._write_off(lost.requests)
+            except Forgotten:
+                self._seen = Seen()
+            else:
+                self._seen.add(counters, prices)
+                return answers
+        return []
+
+    async def settle(self, settlements: list[Settlement]) -> list[Settled]:
+        """One answer a settlement, in order.
+
+        Raises:
+            Unavailable: settle again; a repeat changes nothing.
+            ValueError: a cost is negative or not a number.
+        """
+        for each in settlements:
+            if not each.cost.is_finite() or each.cost < 0:
+                raise ValueError(f"{each.tenant}/{each.request_id}#{each.n}: a cost is zero or more dollars, not {each.cost}")
+        return await self._database.transact(partial(settle_batch, settlements=settlements)) if settlements else []
+
+    async def end(self, endings: list[Ending]) -> list[Closed]:
+        """One answer an ending, in order. `Ending.state` may be called more than once.
+
+        Raises:
+            Unavailable: end again; the first ending stays.
+            ValueError: the ending does not claim its id, so it has no place here; or there is no tenant.
+        """
+        for each in endings:
+            if each.reason_code in UNCLAIMED:
+                raise ValueError(f"{each.facts.key}: an ending with {each.reason_code} does not claim the id")
+        return await self._database.transact(partial(end_batch, endings=endings, stale_s=self._stale_s)) if endings else []
+
+    async def sweep(self) -> list[Revised]:
+        """Write off the attempts whose owner is lost, and return the revisions that have not been published; call `published` with them
+        once they are."""
+        while True:
+            lost = await self._database.transact(partial(find_lost, stale_s=self._stale_s), reads_only=True)
+            if lost:
+                await self._write_off(lost)
+            if len(lost) < CHUNK:
+                return await self._database.transact(find_unpublished, reads_only=True)
+
+    async def published(self, revised: list[Revised]) -> None:
+        """These revisions are on the topic."""
+        if revised:
+            await self._database.transact(partial(mark_published, revised=revised))
+
+    async def purge(self) -> int:
+        """Forget responses and answers older than `keep_days`; of how many requests. Their rows and hashes stay."""
+        total = 0
+        while purged := await self._database.transact(partial(purge_chunk, keep=self._keep)):
+            total += purged
+        return total
+
+    async def _write_off(self, requests: list[int]) -> None:
+        await self._database.transact(partial(write_off_lost, requests=requests, stale_s=self._stale_s))
+
+
+async def _select_one(connection: AsyncConnection) -> None:
+    await connection.execute(sa.select(1))
+
+
+def _check_ask(ask: Ask) -> None:
+    amounts: list[Decimal | int] = [ask.usd, ask.tokens, *(hold.limit for hold in ask.holds)]
+    if not all(Decimal(amount).is_finite() and amount >= 0 for amount in amounts):
+        raise ValueError(f"{ask.facts.key}: amounts and limits are zero or more")

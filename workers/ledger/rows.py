@@ -1,0 +1,212 @@
+"""What the verbs share: claim and lock request rows, read attempts, move the counters.
+
+Lock order everywhere: missing request rows in key order, request rows by id, missing counters in key order, counters by id. An attempt is
+guarded by its request's row. What a lock had to wait for is read by a *new* statement. All errors are the database's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert  # renders the same ON CONFLICT for SQLite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas import Facts, Usage
+from workers.ledger.given import clock, given, pack, pack_ids
+from workers.ledger.tables import Instant, attempt, budget_usage, price, request, worker
+from workers.ledger.types import Answer, Attempt, Rates, to_dollars
+
+Key = tuple[str, str]
+"""(tenant, request_id)"""
+
+
+def key_of(facts: Facts) -> Key:
+    """The row's key.
+
+    Raises:
+        ValueError: no tenant; such a request claims no row.
+    """
+    if facts.tenant is None:
+        raise ValueError("a request without a tenant has no place in the ledger")
+    return facts.tenant, facts.request_id
+
+
+# ---- requests
+
+_FACTS = ("tenant", "request_id", "body_hash", "feature", "user", "experiment", "lane", "purpose")
+_claims = given(**dict.fromkeys(_FACTS, sa.Text), created_at=Instant)
+_CLAIM = (
+    insert(request)
+    .from_select([*_FACTS, "created_at"], sa.select(_claims).order_by(_claims.c.tenant, _claims.c.request_id))
+    .on_conflict_do_nothing(index_elements=["tenant", "request_id"])
+    .returning(request.c.id, request.c.tenant, request.c.request_id, clock().label("now"))
+)
+_keys = given(tenant=sa.Text, request_id=sa.Text)
+_lock = (
+    sa.select(request.c.id, request.c.tenant, request.c.request_id, request.c.body_hash, request.c.ended_at, clock().label("now"))
+    .join(_keys, (request.c.tenant == _keys.c.tenant) & (request.c.request_id == _keys.c.request_id))
+    .order_by(request.c.id)
+    .with_for_update(of=request, key_share=True)
+)
+_LOCK_WITH_BYTES = _lock.add_columns(request.c.response, request.c.cost_record)
+
+
+async def claim(connection: AsyncConnection, facts: Iterable[Facts]) -> Sequence[sa.Row[Any]]:
+    """Insert the rows that are missing, with the first of several facts of a key. Returns those inserted: id, tenant, request_id, now."""
+    first: dict[Key, Facts] = {}
+    for each in facts:
+        first.setdefault(key_of(each), each)
+    rows = [{name: getattr(f, name) for name in _FACTS} | {"created_at": f.created_at} for _, f in sorted(first.items())]
+    return (await connection.execute(_CLAIM, pack(rows))).all()
+
+
+async def lock(connection: AsyncConnection, keys: Collection[Key], *, with_bytes: bool = False) -> Sequence[sa.Row[Any]]:
+    """Lock the rows that exist, in the order of their ids, and read them as they are then."""
+    rows = [{"tenant": tenant, "request_id": request_id} for tenant, request_id in keys]
+    return (await connection.execute(_LOCK_WITH_BYTES if with_bytes else _lock, pack(rows))).all()
+
+
+# ---- attempts
+
+_requests = given(id=sa.BigInteger)
+_ATTEMPTS = (
+    sa.select(
+        attempt,
+        worker.c.beat,
+        price.c.input,
+        price.c.cached_input,
+        price.c.cache_write,
+        price.c.output,
+        price.c.source,
+    )
+    .select_from(_requests)
+    .join(attempt, attempt.c.request == _requests.c.id)
+    .outerjoin(worker, worker.c.id == attempt.c.worker)
+    .outerjoin(price, price.c.id == attempt.c.price_id)
+    .order_by(attempt.c.request, attempt.c.n)
+)
+
+
+async def read_attempts(connection: AsyncConnection, requests: Collection[int]) -> dict[int, list[sa.Row[Any]]]:
+    """The attempts of these requests in order, each with its owner's last heartbeat and its rates."""
+    found: dict[int, list[sa.Row[Any]]] = {request_id: [] for request_id in requests}
+    if requests:
+        for row in await connection.execute(_ATTEMPTS, pack_ids(requests)):
+            found[row.request].append(row)
+    return found
+
+
+def lives_until(row: sa.Row[Any], stale_s: float) -> datetime | None:
+    """When a reserved attempt will have lost its owner, if nothing is heard of it again; None: the owner is not known."""
+    if row.beat is None:
+        return None
+    heard: datetime = row.beat + timedelta(seconds=stale_s)
+    expires: datetime = row.expires_at
+    return min(heard, expires)
+
+
+def is_lost(row: sa.Row[Any], now: datetime, stale_s: float) -> bool:
+    """Reserved, and its owner is stale or has forgotten it."""
+    until = lives_until(row, stale_s)
+    return row.state == "reserved" and (until is None or until <= now)
+
+
+def to_attempt(row: sa.Row[Any]) -> Attempt:
+    rates = None
+    if row.input is not None:
+        rates = Rates(Decimal(row.input), Decimal(row.cached_input), Decimal(row.cache_write), Decimal(row.output), row.source)
+    return Attempt(
+        n=row.n,
+        tier=row.tier,
+        model=row.model,
+        provider=row.provider,
+        state=row.state,
+        usage=Usage(
+            input_tokens=row.input_tokens,
+            cached_input_tokens=row.cached_input_tokens,
+            cache_write_tokens=row.cache_write_tokens,
+            output_tokens=row.output_tokens,
+            reasoning_tokens=row.reasoning_tokens,
+        ),
+        cost=to_dollars(row.cost),
+        rates=rates,
+        verdict=row.verdict,
+        outcome=row.outcome,
+        answer=_unpack_answer(row.answer) if row.answer is not None else None,
+        estimated=row.estimated,
+    )
+
+
+def pack_answer(answer: Answer) -> bytes:
+    # surrogatepass: a model cut off inside an emoji leaves half of a pair, and the answer must come back as it was.
+    fields = {"content": answer.content, "tool_calls": answer.tool_calls, "finish_reason": answer.finish_reason}
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _unpack_answer(stored: bytes) -> Answer:
+    fields = json.loads(stored.decode("utf-8", "surrogatepass"))
+    calls = fields["tool_calls"]
+    return Answer(fields["content"], None if calls is None else tuple(calls), fields["finish_reason"])
+
+
+# ---- counters
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Units of money, and tokens: a counter takes the one of its kind."""
+
+    usd: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What an attempt's change means for each of its counters."""
+
+    usage_ids: Sequence[int]
+    reserved: Amount
+    spent: Amount
+
+
+_counters = given(id=sa.BigInteger)
+_LOCK_COUNTERS = (
+    sa.select(budget_usage.c.id, budget_usage.c.kind)
+    .join(_counters, budget_usage.c.id == _counters.c.id)
+    .order_by(budget_usage.c.id)
+    .with_for_update(of=budget_usage, key_share=True)
+)
+_moves = given(id=sa.BigInteger, reserved=sa.BigInteger, spent=sa.BigInteger)
+_MOVE = (
+    sa.update(budget_usage)
+    .where(budget_usage.c.id == _moves.c.id)
+    .values(reserved=budget_usage.c.reserved + _moves.c.reserved, spent=budget_usage.c.spent + _moves.c.spent)
+)
+
+
+async def transfer(connection: AsyncConnection, transfers: Sequence[Transfer]) -> None:
+    """Lock the counters by id and add what the transfers say."""
+    touched = {counter for each in transfers for counter in each.usage_ids}
+    if not touched:
+        return
+    kinds = {row.id: row.kind for row in await connection.execute(_LOCK_COUNTERS, pack_ids(touched))}
+    reserved, spent = dict.fromkeys(touched, 0), dict.fromkeys(touched, 0)
+    for each in transfers:
+        for counter in each.usage_ids:
+            usd = kinds[counter] == "usd"
+            reserved[counter] += each.reserved.usd if usd else each.reserved.tokens
+            spent[counter] += each.spent.usd if usd else each.spent.tokens
+    await move(connection, ((counter, reserved[counter], spent[counter]) for counter in touched))
+
+
+async def move(connection: AsyncConnection, changes: Iterable[tuple[int, int, int]]) -> None:
+    """Add (counter id, reserved, spent). The counters are locked already."""
+    rows = [{"id": counter, "reserved": reserved, "spent": spent} for counter, reserved, spent in changes if reserved or spent]
+    if rows:
+        await connection.execute(_MOVE, pack(rows))

@@ -1,0 +1,139 @@
+"""What nobody asks for: attempts whose owner is lost, revisions that were not published, answers kept long enough.
+
+Each part is a transaction of its own on a bounded number of rows and may run in several processes at once: whoever comes second finds
+nothing to do. A sweep that is cut off is finished by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from workers.ledger.given import clock, given, pack, pack_ids
+from workers.ledger.rows import Amount, Transfer, is_lost, read_attempts, transfer
+from workers.ledger.settle import revise_ended
+from workers.ledger.tables import attempt, request, worker
+from workers.ledger.types import Revised
+
+CHUNK = 500
+"""Rows a transaction of the sweep or the purge touches at most."""
+WORKER_KEPT = timedelta(days=1)
+"""A worker's row outlives its last heartbeat by this much, for people who look; its absence means stale too."""
+
+_requests = given(id=sa.BigInteger)
+_LOCK = (
+    sa.select(request.c.id, request.c.ended_at, clock().label("now"))
+    .join(_requests, request.c.id == _requests.c.id)
+    .order_by(request.c.id)
+    .with_for_update(of=request, key_share=True)
+)
+_WRITE_OFF = (
+    sa.update(attempt)
+    .where(attempt.c.request == sa.bindparam("of_request"), attempt.c.n == sa.bindparam("of_n"))
+    .values(
+        state="unconfirmed",
+        outcome="lost",
+        cost=attempt.c.reserved_usd,
+        used_tokens=attempt.c.reserved_tokens,
+        settled_at=clock(),
+    )
+)
+
+
+async def write_off(connection: AsyncConnection, attempts: Iterable[sa.Row[Any]]) -> None:
+    """Reserved attempts become unconfirmed: spent at their worst case. Their request rows are locked."""
+    lost = list(attempts)
+    if not lost:
+        return
+    transfers = []
+    for row in lost:
+        worst = Amount(row.reserved_usd, row.reserved_tokens)
+        transfers.append(Transfer(row.usage_ids, Amount(-worst.usd, -worst.tokens), worst))
+    await transfer(connection, transfers)
+    await connection.execute(_WRITE_OFF, [{"of_request": row.request, "of_n": row.n} for row in lost])
+
+
+async def write_off_lost(connection: AsyncConnection, requests: Collection[int], stale_s: float) -> None:
+    """Write off what is lost among the attempts of these requests, and revise those that have ended."""
+    locked = (await connection.execute(_LOCK, pack_ids(requests))).all()
+    attempts = await read_attempts(connection, requests)
+    lost = [a for row in locked for a in attempts[row.id] if is_lost(a, row.now, stale_s)]
+    await write_off(connection, lost)
+    await revise_ended(connection, {row.id for row in locked if row.ended_at is not None} & {a.request for a in lost})
+
+
+async def find_lost(connection: AsyncConnection, stale_s: float) -> list[int]:
+    """Requests with a reserved attempt whose owner is lost."""
+    now: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
+    candidates = (
+        sa.select(attempt.c.request)
+        .distinct()
+        .outerjoin(worker, worker.c.id == attempt.c.worker)
+        .where(
+            attempt.c.state == sa.literal_column("'reserved'"),  # a literal, so that the partial index fits
+            (attempt.c.expires_at <= now) | worker.c.beat.is_(None) | (worker.c.beat <= now - timedelta(seconds=stale_s)),
+        )
+        .limit(CHUNK)
+    )
+    return list((await connection.execute(candidates)).scalars())
+
+
+async def find_unpublished(connection: AsyncConnection) -> list[Revised]:
+    """The newest revisions that no one has published, oldest requests first."""
+    found = await connection.execute(
+        sa.select(request.c.tenant, request.c.request_id, request.c.revision, request.c.cost_record)
+        .where(request.c.revision > request.c.published_revision)
+        .order_by(request.c.id)
+        .limit(CHUNK)
+    )
+    return [Revised(r.tenant, r.request_id, r.revision, r.cost_record) for r in found]
+
+
+_published = given(tenant=sa.Text, request_id=sa.Text, revision=sa.Integer)
+_PUBLISHED = (
+    sa.update(request)
+    .where(
+        request.c.tenant == _published.c.tenant,
+        request.c.request_id == _published.c.request_id,
+        request.c.published_revision < _published.c.revision,
+    )
+    .values(published_revision=_published.c.revision)
+)
+
+
+async def mark_published(connection: AsyncConnection, revised: Iterable[Revised]) -> None:
+    """These revisions are on the topic. A newer one that came meanwhile stays unpublished."""
+    newest = {(r.tenant, r.request_id): r.revision for r in sorted(revised, key=lambda r: r.revision)}
+    rows = ({"tenant": t, "request_id": i, "revision": revision} for (t, i), revision in sorted(newest.items()))
+    await connection.execute(_PUBLISHED, pack(rows))
+
+
+_FORGET_RESPONSE = sa.update(request).where(request.c.id == _requests.c.id).values(response=None)
+_FORGET_ANSWERS = sa.update(attempt).where(attempt.c.request == _requests.c.id, attempt.c.answer.is_not(None)).values(answer=None)
+
+
+async def purge_chunk(connection: AsyncConnection, keep: timedelta) -> int:
+    """Forget the responses and answers of up to CHUNK requests older than `keep`; how many those were. Rows and hashes stay, and so
+    does the CostRecord: it is the book and holds no text."""
+    now: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
+    ended = sa.select(request.c.id).where(request.c.response.is_not(None), request.c.ended_at <= now - keep)
+    never_ended = sa.select(request.c.id).where(
+        request.c.ended_at.is_(None),
+        request.c.created_at <= now - keep,
+        sa.exists().where(attempt.c.request == request.c.id, attempt.c.answer.is_not(None)),
+    )
+    due: set[int] = set()
+    for which in (ended, never_ended):
+        found = await connection.execute(which.order_by(request.c.id).limit(CHUNK).with_for_update(key_share=True))
+        due.update(found.scalars())
+    if due:
+        rows = pack_ids(due)
+        await connection.execute(_FORGET_RESPONSE, rows)
+        await connection.execute(_FORGET_ANSWERS, rows)
+    else:
+        await connection.execute(sa.delete(worker).where(worker.c.beat <= now - WORKER_KEPT))
+    return len(due)
