@@ -116,11 +116,19 @@ def _cost_record(finished: Finished, books: Books, usage: Usage, money: Figures,
         saved_usd=money.saved,
         price_unknown=money.price_unknown,
         estimated=any(a.estimated for a in books.attempts),
-        price_map=prices.price_map,
+        price_map=_price_map(books.attempts, finished, prices),
         occurred_at=books.ended_at,
         trace_id=facts.trace_id,
         attempts=tuple(_attempt(a) for a in books.attempts),
     )
+
+
+def _price_map(attempts: Sequence[Attempt], finished: Finished, prices: Prices) -> str:
+    """Whose prices the record holds: `policy`, the map's name, or both."""
+    used = {a.rates for a in attempts if a.rates}
+    if finished.status == "answered":
+        used |= {rates for rates in (prices.reference, prices.of(finished.model)) if rates}
+    return "+".join(sorted({rates.source for rates in used})) or prices.price_map
 
 
 def _attempt(attempt: Attempt) -> AttemptRecord:
