@@ -1,6 +1,7 @@
 """A server that a test session starts as a child process: its log goes to a file, and it never outlives the session.
 
-`start` raises `NotReady` with the end of the log when the process ends early or does not answer in time. The `leash` is a second, tiny
+`start` is `launch` and then `until_ready`, which raises `NotReady` with the end of the log when the process ends early or does not answer in
+time; apart, several processes start side by side. The `leash` is a second, tiny
 child that waits for its standard input to close: that happens however the session ends, `kill -9` included, and then it kills the server.
 """
 
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 LEASH = "import os, signal, sys; sys.stdin.read(); os.kill(int(sys.argv[1]), signal.SIGKILL)"
@@ -25,18 +26,44 @@ class NotReady(RuntimeError):
 class Process:
     """One command, run at most once at a time. `ready` says whether it serves; it is asked until it does."""
 
-    def __init__(self, command: Sequence[str], log: Path, ready: Callable[[], bool], timeout_s: float = 60) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        ready: Callable[[], bool],
+        timeout_s: float = 60,
+        *,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """`environment` and working `folder` are the session's own unless given."""
         self._command = list(command)
         self._log = log
         self._ready = ready
         self._timeout_s = timeout_s
+        self._environment = environment
+        self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
         self._leash: subprocess.Popen[bytes] | None = None
 
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
     def start(self) -> None:
+        self.launch()
+        self.until_ready()
+
+    def launch(self) -> None:
         with self._log.open("ab") as log:
-            self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            self._child = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self._environment, cwd=self._folder
+            )
         self._leash = subprocess.Popen([sys.executable, "-I", "-c", LEASH, str(self._child.pid)], stdin=subprocess.PIPE)
+
+    def until_ready(self) -> None:
+        if self._child is None:
+            raise NotReady(f"{self._command[0]} is not running")
         deadline = time.monotonic() + self._timeout_s
         while not self._ready():
             ended = self._child.poll()
@@ -47,16 +74,24 @@ class Process:
             why = f"no answer in {self._timeout_s:.0f} s" if ended is None else f"ended with {ended}"
             raise NotReady(f"{self._command[0]}: {why}\n{self._log.read_text(errors='replace')[-3000:]}")
 
-    def stop(self, patience_s: float = 15) -> None:
-        """SIGTERM; SIGKILL for one that does not end."""
+    def stop(self, patience_s: float = 15) -> int | None:
+        """SIGTERM; SIGKILL for one that does not end. Returns what it ended with (-9 after SIGKILL); None when nothing ran."""
         if self._child is None:
-            return
+            return None
         self._child.terminate()
+        return self.ended(patience_s)
+
+    def ended(self, patience_s: float) -> int:
+        """What it ended with by itself, or -9 when it had to be killed after `patience_s`."""
+        if self._child is None:
+            raise NotReady(f"{self._command[0]} is not running")
+        child = self._child
         try:
-            self._child.wait(patience_s)
+            child.wait(patience_s)
         except subprocess.TimeoutExpired:
-            self._child.kill()
+            child.kill()
         self._end()
+        return int(child.returncode)
 
     def kill(self) -> None:
         """SIGKILL: what a lost machine looks like."""
