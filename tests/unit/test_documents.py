@@ -7,9 +7,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 from schemas import Request, Response
 from workers import policy
+from workers.cli.main import app
 from workers.runtime import metrics
 from workers.settings import NOT_OURS, PREFIX, names
 from workers.topics import TOPICS
@@ -45,6 +48,17 @@ def test_every_make_target_named_is_there() -> None:
     named = {word for page in PAGES for word in re.findall(r"(?:`|^|\s{4})make ([a-z]+)", page.read_text(), re.M)}
     assert named
     assert named <= targets
+
+
+def test_every_command_named_is_there() -> None:
+    commands = typer.main.get_command(app)
+    assert isinstance(commands, TyperGroup)
+    named = {words for page in PAGES for words in re.findall(r"(?:`|^|/bin/)scrimp ([a-z]+)(?: ([a-z]+))?", page.read_text(), re.M)}
+    assert named
+    for first, second in named:
+        assert first in commands.commands
+        inside = commands.commands[first]
+        assert not isinstance(inside, TyperGroup) or second in inside.commands
 
 
 def test_every_setting_named_is_there() -> None:
