@@ -129,9 +129,14 @@ def check_json(value: Any) -> Any:
     return value
 
 
-Id = Annotated[str, AfterValidator(check_id)]
-RequestId = Annotated[str, AfterValidator(check_request_id)]
-Tenant = Annotated[str, AfterValidator(check_tenant)]
+def _id_schema(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 128, "pattern": pattern})
+
+
+_CONTROL = r"\u0000-\u001f\u007f-\u009f"
+Id = Annotated[str, AfterValidator(check_id), _id_schema(rf"^[^{_CONTROL}]+$")]
+RequestId = Annotated[str, AfterValidator(check_request_id), _id_schema(rf"^[^~{_CONTROL}][^{_CONTROL}]*$")]
+Tenant = Annotated[str, AfterValidator(check_tenant), _id_schema(rf"^[^/{_CONTROL}]+$")]
 Usd = Annotated[
     Decimal,
     BeforeValidator(_money),
@@ -154,10 +159,10 @@ def utc_now() -> datetime:
 class Event(BaseModel):
     """A public event: frozen, strict about types, deaf to fields it does not know."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", json_schema_serialization_defaults_required=True)
 
 
 class Internal(BaseModel):
     """An event between stages: keeps fields it does not know, so that a rolling upgrade drops nothing."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", json_schema_serialization_defaults_required=True)
