@@ -1,0 +1,215 @@
+"""call: ask the cheapest model that can do it, one attempt row at a time, until an answer may go out.
+
+Before each request on the wire the ledger grants an attempt; after it the attempt is settled with its cost, the answer and the verdict.
+Where the cascade stands is read off the attempts, so a redelivery resumes it, and sends an answer that is paid out again.
+
+Ends: answered, or `no_model`, `context_too_long`, `budget_exceeded`, `quota_exceeded`, `request_id_conflict`, `deadline_passed`,
+`provider_error`. Retries: another worker has the request; every model is down for the moment; the bulk lane waits for money. Parks (raises
+`Unavailable`): the ledger cannot be reached, or the heartbeat is too old to send a call. Without the ledger nothing is sent.
+A cancellation from outside goes through at once: the attempt stays reserved, and the ledger makes it unconfirmed once its owner is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Protocol
+
+from schemas import Compressed, Plan, Prompt
+from schemas.types import utc_now
+from workers.call.books import row, settlement
+from workers.call.cascade import Fail, Try, Wait, best, give_up, next_step
+from workers.call.endings import ending, failed, over_budget
+from workers.call.failures import NOT_SENT, Failure
+from workers.call.provider import Reply
+from workers.call.reserve import prompt_tokens, worst
+from workers.ledger.budgets import holds
+from workers.ledger.types import (
+    Answered,
+    Ask,
+    Attempt,
+    Conflict,
+    Ended,
+    Exhausted,
+    Granted,
+    Held,
+    Late,
+    Opened,
+    Rates,
+    Refused,
+    Settled,
+    Settlement,
+)
+from workers.outcomes import Outcome, Retry, Unavailable, expired
+from workers.policy import Model, Policy
+
+TTL_MARGIN_S = 30.0
+"""How much longer than a call's time-out its attempt stays reserved: its settlement may have to wait for the ledger."""
+SETTLE_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
+"""Pauses between tries to settle while the ledger is away; together within the margin."""
+
+
+class Complete(Protocol):
+    """One request on the wire; `Client.complete`."""
+
+    async def __call__(
+        self,
+        model: Model,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        stop: tuple[str, ...],
+        instruction: str | None,
+        api_key: str | None,
+        timeout_s: float,
+    ) -> Reply | Failure: ...
+
+
+def make_call(
+    *,
+    open: Callable[[Ask], Awaitable[Opened]],  # noqa: A002 -- the ledger's verb
+    settle: Callable[[Settlement], Awaitable[Settled]],
+    complete: Complete,
+    policy: Callable[[], Policy],
+    rates: Callable[[Model], Rates | None],
+    count: Callable[[str], int],
+    may_call: Callable[[], bool],
+    key: Callable[[str | None], str | None],
+    timeout_s: float,
+    observe: Callable[[str, str], None] = lambda _model, _outcome: None,
+    now: Callable[[], datetime] = utc_now,
+) -> Callable[[Compressed], Awaitable[Outcome]]:
+    """The stage.
+
+    Args:
+        open, settle: the ledger's verbs for one request each. Both may raise `Unavailable`.
+        rates: a model's prices; None where nobody knows them.
+        count: tokens of a text.
+        may_call: false while this worker's heartbeat is too old, since another one may have taken its attempts over.
+        key: the secret behind a variable's name.
+        timeout_s: of one request on the wire.
+        observe: told (the policy's model name, the outcome's word) of every attempt.
+    """
+    seq = itertools.count(1)
+
+    async def call(event: Compressed) -> Outcome:
+        current, plan = policy(), event.plan
+        budgets = holds(current, event.facts)
+        counted = prompt_tokens(event, count)
+        attempts: tuple[Attempt, ...] = ()
+        pauses: dict[str, float] = {}  # by the models that were asked here and failed: seconds they want to be left alone
+        over: tuple[Try, Refused] | None = None  # what sent us down to the light tier
+        while True:
+            step = next_step(plan, current.models, attempts, counted)
+            if isinstance(step, Wait):
+                if pauses:
+                    return wait(event, attempts, step.why, max(step.seconds, min(pauses.values())))
+                step = step.then  # the failures are from before: whoever brought the request back has waited
+            if isinstance(step, Fail) and step.code != "provider_error" and over:
+                return over_budget(event, *over)
+            if not isinstance(step, Try):
+                return ending(event, step, attempts)
+            model = current.models[step.model]
+            price = rates(model)
+            reserved = worst(event.prompt, counted, step.max_tokens, model, price)
+            opened = await open(
+                Ask(
+                    facts=event.facts,
+                    tier=step.tier,
+                    model=step.model,
+                    provider=model.provider,
+                    rates=price,
+                    usd=reserved.usd,
+                    tokens=reserved.tokens,
+                    holds=budgets,
+                    after=attempts[-1].n if attempts else 0,
+                    max_attempts=plan.max_attempts,
+                    ttl_s=timeout_s + TTL_MARGIN_S,
+                    seq=next(seq),
+                )
+            )
+            if isinstance(opened, Granted | Answered | Refused | Exhausted | Late):
+                attempts = opened.attempts
+            match opened:
+                case Granted(n=n):
+                    got = await send(event, step, model)
+                    booked = settlement(event.facts, n, event.prompt.params, step, reserved, price, got)
+                    await keep(booked)
+                    if booked.outcome == NOT_SENT:
+                        raise Unavailable("ledger", "the last heartbeat is too old to send a call")
+                    observe(step.model, booked.outcome)
+                    attempts = (*attempts, row(booked, step, model, price))
+                    if isinstance(got, Failure):
+                        pauses[step.model] = got.retry_after or 0
+                case Answered():
+                    continue
+                case Refused(degrade=True) if may_degrade(plan, step, attempts):
+                    plan, over = plan.model_copy(update={"tier": "light", "forced": True}), (step, opened)
+                case Refused() if best(attempts):
+                    return ending(event, give_up(attempts), attempts, "escalation_refused")
+                case Refused():
+                    if waits(event, opened, current):
+                        return Retry("budget", max((opened.resets_at - now()).total_seconds(), 1))
+                    return over_budget(event, step, opened)
+                case Held(seconds=seconds):
+                    return Retry("held", seconds)
+                case Late() if not best(attempts):
+                    return expired(event.facts)
+                case Late() | Exhausted():
+                    return ending(event, give_up(attempts), attempts)
+                case Conflict():
+                    return failed(event, "rejected", "request_id_conflict", "this id belongs to a request with another body")
+                case Ended():
+                    # attribute knows the ending by the body's hash and publishes what is stored, not this.
+                    return failed(event, "failed", "internal", "already ended")
+
+    async def send(event: Compressed, step: Try, model: Model) -> Reply | Failure:
+        if not may_call():
+            return Failure("error", NOT_SENT, "no")
+        return await complete(
+            model,
+            event.prompt,
+            max_tokens=step.max_tokens,
+            stop=event.plan.stop,
+            instruction=event.plan.instruction,
+            api_key=key(model.api_key_env),
+            timeout_s=timeout_s,
+        )
+
+    async def keep(booked: Settlement) -> None:
+        """Settle. The answer in our hands is paid: it is not thrown away because the ledger is away for a moment, and a repeat is free."""
+        for seconds in SETTLE_PAUSES_S:
+            try:
+                await settle(booked)
+            except Unavailable:
+                await asyncio.sleep(seconds)
+            else:
+                return
+        await settle(booked)
+
+    def wait(event: Compressed, attempts: tuple[Attempt, ...], why: str, seconds: float) -> Outcome:
+        if seconds < (event.facts.deadline_at - now()).total_seconds():
+            return Retry(why, seconds)
+        return ending(event, give_up(attempts), attempts)
+
+    return call
+
+
+def may_degrade(plan: Plan, step: Try, attempts: tuple[Attempt, ...]) -> bool:
+    """A budget asks for a cheaper tier: only where the tier is ours to choose, there is one, and no answer stands ready."""
+    return not plan.forced and step.tier != "light" and bool(plan.models.get("light")) and not best(attempts)
+
+
+def waits(event: Compressed, refused: Refused, policy: Policy) -> bool:
+    """The bulk lane waits for money where the budget says so and its window begins anew before the deadline."""
+    if event.facts.lane != "bulk" or refused.resets_at >= event.facts.deadline_at:
+        return False
+    return any(
+        b.on_exceed == "wait"
+        and (b.limit_usd if refused.kind == "usd" else b.limit_tokens) == refused.limit
+        and b.scope.keys() == refused.scope.keys()
+        and all(wanted in ("*", refused.scope[dimension]) for dimension, wanted in b.scope.items())
+        for b in policy.budgets
+    )
