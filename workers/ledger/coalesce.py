@@ -65,7 +65,11 @@ class Coalescer(Generic[T, R]):
             results = await self._batch([item for item, _ in waiting])
             if len(results) != len(waiting):
                 raise RuntimeError(f"a batch of {len(waiting)} gave {len(results)} results")
-        except Exception as error:  # noqa: BLE001 - it is handed to the callers, whoever they are
+        except asyncio.CancelledError:
+            for _, future in waiting:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - it is handed on to the callers, whatever it is
             if len(waiting) > 1 and not isinstance(error, Unavailable):
                 for one in waiting:
                     await self._run([one])

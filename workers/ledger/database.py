@@ -11,6 +11,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
@@ -26,11 +27,8 @@ R = TypeVar("R")
 
 TRIES = 6
 """Of a transaction that met a deadlock or a serialization failure."""
-BUSY_MS = 20_000
-"""How long SQLite waits for another process's write; below TIMEOUT_S, so that the reason is known."""
 TIMEOUT_S = 30.0
 """Of a whole transaction, waiting for a connection included."""
-CONNECT_S = 10.0
 
 _RETRIED = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _UNREACHABLE = ("08", "57P", "53", "57014", "55P03", "25006")  # connection, shutdown, resources, time-outs, a standby
@@ -46,25 +44,27 @@ _KEY_LOOKUPS_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_
 """The verbs find every row by a key. Plans made while the tables were empty would scan them until the next ANALYZE."""
 
 
-def make_engine(url: str, pool_size: int) -> AsyncEngine:
-    """An engine for `sqlite+aiosqlite:///…` or `postgresql+asyncpg://…`. Opens nothing yet."""
+def make_engine(url: str, pool_size: int, timeout_s: float = TIMEOUT_S) -> AsyncEngine:
+    """An engine for `sqlite+aiosqlite:///…` or `postgresql+asyncpg://…`. Opens nothing yet. Nothing it waits for takes `timeout_s`."""
     parsed = sa.make_url(url)
-    options: dict[str, Any] = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": TIMEOUT_S}
+    options: dict[str, Any] = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": timeout_s}
     if parsed.get_backend_name() == "postgresql":
-        connect = {"timeout": CONNECT_S, "server_settings": {"application_name": "scrimp", **_KEY_LOOKUPS_ONLY}}
-        return create_async_engine(parsed, pool_size=pool_size, pool_pre_ping=False, connect_args=connect, **options)
+        options["isolation_level"] = "READ COMMITTED"  # after a lock, a new statement must see what the lock waited for
+        connect = {"timeout": timeout_s, "server_settings": {"application_name": "scrimp", **_KEY_LOOKUPS_ONLY}}
+        return create_async_engine(parsed, pool_size=pool_size, connect_args=connect, **options)
     # One writer at a time is all SQLite has: a queue of tasks here is fairer than its busy handler's polling.
     engine = create_async_engine(parsed, pool_size=1, poolclass=sa.AsyncAdaptedQueuePool, **options)
-    sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    # Shorter than the transaction's time-out, so that "database is locked" is what it says.
+    sa.event.listen(engine.sync_engine, "connect", partial(_set_up_sqlite, busy_ms=int(timeout_s * 700)))
     sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
-def _set_up_sqlite(connection: DBAPIConnection, _record: object) -> None:
+def _set_up_sqlite(connection: DBAPIConnection, _record: object, *, busy_ms: int) -> None:
     # The driver would begin late and DEFERRED: two readers that both come to write fail at once, without waiting.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={busy_ms}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -114,8 +114,9 @@ async def reaching() -> AsyncIterator[None]:
 class Database:
     """A pool of connections."""
 
-    def __init__(self, url: str, pool_size: int) -> None:
-        self._engine = make_engine(url, pool_size)
+    def __init__(self, url: str, pool_size: int, timeout_s: float = TIMEOUT_S) -> None:
+        self._engine = make_engine(url, pool_size, timeout_s)
+        self._timeout_s = timeout_s
 
     async def transact(self, work: Callable[[AsyncConnection], Awaitable[R]], *, reads_only: bool = False) -> R:
         """What `work` returns, once it is committed. `work` may run several times and must have no effect but in the database.
@@ -127,7 +128,7 @@ class Database:
         for tries in range(TRIES):
             async with reaching():
                 try:
-                    async with asyncio.timeout(TIMEOUT_S), self._engine.connect() as connection:
+                    async with asyncio.timeout(self._timeout_s), self._engine.connect() as connection:
                         connection = await connection.execution_options(**options)
                         async with connection.begin():
                             return await work(connection)

@@ -35,7 +35,7 @@ class Ledger:
         self._stale_s = stale_s
         self._keep = timedelta(days=keep_days)
         self._database = Database(url, pool_size)
-        self._beats = Database(url, 1)
+        self._beats = Database(url, 1, timeout_s=stale_s / 3)  # a beat that hangs is given up while another still helps
         self._heartbeat = Heartbeat(self._beats, self.owner, every_s=heartbeat_s, stale_s=stale_s)
         self._seen = Seen()
 

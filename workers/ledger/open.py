@@ -6,7 +6,6 @@ A reserved attempt whose owner is lost is first written off as unconfirmed, in a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.ledger.budgets import window
 from workers.ledger.given import given, pack
+from workers.ledger.rates import price_row
 from workers.ledger.rows import Key, claim, is_lost, key_of, lives_until, lock, move, read_attempts, to_attempt
 from workers.ledger.tables import Instant, attempt, budget_usage, price
 from workers.ledger.types import (
@@ -35,6 +35,7 @@ from workers.ledger.types import (
     Hold,
     Late,
     Opened,
+    Rates,
     Refused,
     to_dollars,
     to_units,
@@ -45,6 +46,8 @@ HELD_S = (0.05, 2.0)
 
 CounterKey = tuple[str, str, str, datetime]
 """(scope, kind, window, start)"""
+PriceKey = tuple[str, str, Rates]
+"""(model, provider, rates)"""
 
 
 class Lost(Exception):
@@ -119,11 +122,12 @@ async def open_batch(
         if isinstance(answer, Granted) and row.reserved is None:
             until = now + timedelta(seconds=min(ask.ttl_s, stale_s))
             row.reserved = _Reserved(answer.n, (owner, ask.seq), until)
-            granted.append(_reserve(ask, row.id, answer.n, counters, now, owner))
+            price_id = None if ask.rates is None else prices[ask.model, ask.provider, ask.rates]
+            granted.append(_reserve(ask, row.id, answer.n, counters, now) | {"worker": owner, "price_id": price_id})
     await move(connection, ((c.id, c.added, 0) for c in counters.values()))
     if granted:
         await connection.execute(sa.insert(attempt), granted)
-    return answers, set(counters), prices
+    return answers, set(counters), set(prices.values())
 
 
 async def _load(connection: AsyncConnection, asks: list[Ask], stale_s: float) -> tuple[dict[Key, _Request], datetime]:
@@ -212,7 +216,7 @@ def _limit(hold: Hold) -> int:
     return int((Decimal(hold.limit) / UNIT).to_integral_value(ROUND_FLOOR)) if hold.kind == "usd" else int(hold.limit)
 
 
-def _reserve(ask: Ask, request: int, n: int, counters: Mapping[CounterKey, _Counter], now: datetime, owner: str) -> dict[str, Any]:
+def _reserve(ask: Ask, request: int, n: int, counters: Mapping[CounterKey, _Counter], now: datetime) -> dict[str, Any]:
     """The attempt's row; its amounts are added to the counters, once in each (two budgets of a policy may share one)."""
     mine = {_counter_key(hold, now): _amount(ask, hold) for hold in ask.holds}
     for key, amount in mine.items():
@@ -220,13 +224,11 @@ def _reserve(ask: Ask, request: int, n: int, counters: Mapping[CounterKey, _Coun
     return {
         "request": request,
         "n": n,
-        "worker": owner,
         "seq": ask.seq,
         "tier": ask.tier,
         "model": ask.model,
         "provider": ask.provider,
         "state": "reserved",
-        "price_id": _price_id(ask),
         "reserved_usd": to_units(ask.usd),
         "reserved_tokens": ask.tokens,
         "usage_ids": [counters[key].id for key in mine],
@@ -293,21 +295,11 @@ def _pack_counters(keys: set[CounterKey]) -> dict[str, str]:
 _ADD_PRICES = insert(price).on_conflict_do_nothing(index_elements=["id"])
 
 
-def _price_id(ask: Ask) -> str | None:
-    if ask.rates is None:
-        return None
-    return hashlib.sha256(json.dumps(list(_price(ask).values())).encode()).hexdigest()[:32]
-
-
-def _price(ask: Ask) -> dict[str, str]:
-    rates = ask.rates
-    assert rates is not None
-    texts = {name: str(getattr(rates, name)) for name in ("input", "cached_input", "cache_write", "output", "source")}
-    return {"model": ask.model, "provider": ask.provider, **texts}
-
-
-async def _add_prices(connection: AsyncConnection, asks: list[Ask], seen: Seen) -> set[str]:
-    wanted = {digest: ask for ask in asks if (digest := _price_id(ask)) is not None}
-    if missing := wanted.keys() - seen.prices:
-        await connection.execute(_ADD_PRICES, [{"id": digest, **_price(wanted[digest])} for digest in sorted(missing)])
-    return set(wanted)
+async def _add_prices(connection: AsyncConnection, asks: list[Ask], seen: Seen) -> dict[PriceKey, str]:
+    """The id of each price that is asked at."""
+    rows = {(ask.model, ask.provider, ask.rates): None for ask in asks if ask.rates is not None}
+    priced = {key: price_row(*key) for key in rows}
+    missing = {row["id"]: row for row in priced.values() if row["id"] not in seen.prices}
+    if missing:
+        await connection.execute(_ADD_PRICES, [missing[digest] for digest in sorted(missing)])
+    return {key: row["id"] for key, row in priced.items()}

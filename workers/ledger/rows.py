@@ -10,7 +10,6 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,8 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas import Facts, Usage
 from workers.ledger.given import clock, given, pack, pack_ids
+from workers.ledger.rates import rates_of
 from workers.ledger.tables import Instant, attempt, budget_usage, price, request, worker
-from workers.ledger.types import Answer, Attempt, Rates, to_dollars
+from workers.ledger.types import Answer, Attempt, to_dollars
 
 Key = tuple[str, str]
 """(tenant, request_id)"""
@@ -79,11 +79,7 @@ _ATTEMPTS = (
     sa.select(
         attempt,
         worker.c.beat,
-        price.c.input,
-        price.c.cached_input,
-        price.c.cache_write,
-        price.c.output,
-        price.c.source,
+        *(column for column in price.c if column.name not in ("id", "model", "provider")),
     )
     .select_from(_requests)
     .join(attempt, attempt.c.request == _requests.c.id)
@@ -118,9 +114,6 @@ def is_lost(row: sa.Row[Any], now: datetime, stale_s: float) -> bool:
 
 
 def to_attempt(row: sa.Row[Any]) -> Attempt:
-    rates = None
-    if row.input is not None:
-        rates = Rates(Decimal(row.input), Decimal(row.cached_input), Decimal(row.cache_write), Decimal(row.output), row.source)
     return Attempt(
         n=row.n,
         tier=row.tier,
@@ -135,7 +128,7 @@ def to_attempt(row: sa.Row[Any]) -> Attempt:
             reasoning_tokens=row.reasoning_tokens,
         ),
         cost=to_dollars(row.cost),
-        rates=rates,
+        rates=rates_of(row),
         verdict=row.verdict,
         outcome=row.outcome,
         answer=_unpack_answer(row.answer) if row.answer is not None else None,

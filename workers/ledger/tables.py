@@ -112,6 +112,8 @@ price = sa.Table(  # content-addressed: a row never changes, so an attempt keeps
     sa.Column("cached_input", sa.Text, nullable=False),
     sa.Column("cache_write", sa.Text, nullable=False),
     sa.Column("output", sa.Text, nullable=False),
+    sa.Column("reasoning", sa.Text),  # NULL: as output
+    sa.Column("above", sa.Text),  # JSON of the long-context rates, if there are any
     sa.Column("source", sa.Text, nullable=False),
 )
 

@@ -73,6 +73,8 @@ def upgrade() -> None:
         sa.Column("cached_input", sa.Text, nullable=False),
         sa.Column("cache_write", sa.Text, nullable=False),
         sa.Column("output", sa.Text, nullable=False),
+        sa.Column("reasoning", sa.Text),
+        sa.Column("above", sa.Text),
         sa.Column("source", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("id", name="price_pk"),
     )

@@ -1,0 +1,43 @@
+"""Rates as a row of `price`: content-addressed, in decimal text, so that an attempt keeps the rates it was priced at. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from workers.ledger.types import Rates
+
+_DOLLARS = ("input", "cached_input", "cache_write", "output", "reasoning")
+
+
+def price_row(model: str, provider: str, rates: Rates) -> dict[str, Any]:
+    """The row; its id is a digest of the rest, so equal prices are one row and a changed price is another."""
+    fields = {"model": model, "provider": provider, **_to_text(rates), "source": rates.source}
+    above = [[threshold, _to_text(over) | {"source": over.source}] for threshold, over in rates.above]
+    fields["above"] = json.dumps(above) if above else None
+    return {"id": hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:32], **fields}
+
+
+def rates_of(row: sa.Row[Any]) -> Rates | None:
+    """The rates of a row that `price` was outer-joined to; None when the price is unknown."""
+    if row.input is None:
+        return None
+    above = json.loads(row.above) if row.above else ()
+    return _from_text(
+        {name: getattr(row, name) for name in _DOLLARS},
+        row.source,
+        tuple((threshold, _from_text(over, over["source"], ())) for threshold, over in above),
+    )
+
+
+def _to_text(rates: Rates) -> dict[str, str | None]:
+    return {name: None if (value := getattr(rates, name)) is None else str(value) for name in _DOLLARS}
+
+
+def _from_text(texts: dict[str, Any], source: str, above: tuple[tuple[int, Rates], ...]) -> Rates:
+    values = {name: None if texts[name] is None else Decimal(texts[name]) for name in _DOLLARS}
+    return Rates(**values, source=source, above=above)  # type: ignore[arg-type]  # the columns of all but reasoning are NOT NULL
