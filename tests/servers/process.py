@@ -1,8 +1,8 @@
 """A server that a test session starts as a child process: its log goes to a file, and it never outlives the session.
 
-`start` is `launch` and then `until_ready`, which raises `NotReady` with the end of the log when the process ends early or does not answer in
-time; apart, several processes start side by side. The `leash` is a second, tiny
-child that waits for its standard input to close: that happens however the session ends, `kill -9` included, and then it kills the server.
+`start` is `launch` and then `until_ready`, which raises `NotReady` with the end of the log when the process ends early or does not answer
+in time; apart, several processes start side by side. The `leash` is a second, tiny child that waits for its standard input to close: that
+happens however the session ends, `kill -9` included, and then it kills the server.
 """
 
 from __future__ import annotations
