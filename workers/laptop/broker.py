@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from workers.laptop.process import Child, LaptopError, child
@@ -53,16 +54,22 @@ def binary(folder: Path) -> Path:
     return copy
 
 
+@dataclass(frozen=True, slots=True)
+class Broker:
+    bootstrap: str
+    child: Child
+
+
 @asynccontextmanager
-async def embedded_broker(port: int | None, folder: Path) -> AsyncIterator[str]:
-    """Run a broker until the block ends; yields its bootstrap address. `port` None: any free one. Its log is in `folder`."""
+async def embedded_broker(port: int | None, folder: Path) -> AsyncIterator[Broker]:
+    """Run a broker until the block ends; it answers when the block begins. `port` None: any free one. Its log is in `folder`."""
     address = f"{HOST}:{port or free_port()}"
     url = f"tcp://{address}"
     guard = [sys.executable, "-m", "workers.laptop.process"]
     broker = [str(binary(folder)), "broker", "--storage-engine", "memory://tansu/", "--listener-url", url, "--advertised-listener-url", url]
     async with child("the embedded broker", [*guard, *broker], folder / "broker.log") as running:
         await _answers(running, address)
-        yield address
+        yield Broker(address, running)
 
 
 async def _answers(running: Child, address: str) -> None:

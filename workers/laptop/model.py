@@ -24,7 +24,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from workers.laptop.process import LaptopError, child, when_orphaned
+from workers.laptop.process import Child, LaptopError, child, when_orphaned
 
 NAME = "smollm2"
 TITLE = "SmolLM2-135M-Instruct (Q4_1, llama.cpp)"
@@ -48,6 +48,7 @@ class Calls:
 class LocalModel:
     base_url: str
     """Ends in `/v1`."""
+    child: Child
     _session: aiohttp.ClientSession = field(repr=False)
 
     async def calls(self) -> Calls:
@@ -69,7 +70,7 @@ async def local_model(folder: Path) -> AsyncIterator[LocalModel]:
             ready = json.loads(await asyncio.wait_for(running.first_line(), START_S))
         except TimeoutError as e:
             raise LaptopError(f"the local model was not ready after {START_S} s (its log: {running.log})") from e
-        yield LocalModel(ready["base_url"], session)
+        yield LocalModel(ready["base_url"], running, session)
 
 
 def weights() -> Path:

@@ -15,6 +15,9 @@ from workers.policy import SHIPPED, PolicyError
 
 Models = dict[str, dict[str, Any]]
 
+LIST_PRICES = "the list prices of gpt-4o-mini, gpt-4o and claude-opus-4-6"
+"""What laptop/policy.yaml prices the local model at."""
+
 
 def over_local_model(base_url: str) -> str:
     """The demo's policy, with the local model at `base_url` behind every tier."""

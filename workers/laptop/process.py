@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 STOP_S = 5
 """Seconds that a child gets to go after its pipe has been closed."""
@@ -36,13 +37,18 @@ class Child:
         if self.process.returncode is not None:
             raise LaptopError(f"{self.name} ended with code {self.process.returncode}: {last_line(self.log)} (all of it: {self.log})")
 
+    async def ended(self) -> NoReturn:
+        """Wait until it ends by itself, and raise."""
+        await self.process.wait()
+        self.check()
+        raise AssertionError("a process that has ended has a code")
+
     async def first_line(self) -> str:
         """What the child prints first, once it is ready."""
         assert self.process.stdout is not None
         line = await self.process.stdout.readline()
         if not line:
-            await self.process.wait()
-            self.check()
+            await self.ended()
         return line.decode()
 
 

@@ -41,7 +41,9 @@ class Client:
     """Use as `async with Client(settings.kafka) as client`."""
 
     def __init__(self, kafka: Kafka) -> None:
-        self._kafka = kafka
+        # A record sent twice is harmless here (the fleet knows requests by their ids), and the embedded broker of another process
+        # has no idempotent producer.
+        self._kafka = kafka.model_copy(update={"idempotence": False})
 
     async def __aenter__(self) -> Self:
         options = client_options(self._kafka)
@@ -115,3 +117,14 @@ class Client:
                 ]
         except KafkaError as e:
             raise Unavailable("kafka", type(e).__name__) from e
+
+    async def behind(self, group: str, *topics: str) -> int:
+        """How many records of the topics the consumer group has not committed yet."""
+        ends = await self.ends(*topics)
+        try:
+            # Every partition by name: the embedded broker cannot answer for "all".
+            committed = await self._admin.list_consumer_group_offsets(group, partitions=[TopicPartition(*tp) for tp in ends])
+        except KafkaError as e:
+            raise Unavailable("kafka", type(e).__name__) from e
+        done = {(tp.topic, tp.partition): max(at.offset, 0) for tp, at in committed.items()}
+        return sum(max(end - done.get(tp, 0), 0) for tp, end in ends.items())
