@@ -41,24 +41,24 @@ class PriceMapMissing(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class PriceMap:
-    """LiteLLM's map. `source` names it in the books."""
+    """LiteLLM's map. Its name stands in the books."""
 
-    source: str
+    name: str
     entries: Mapping[str, Entry]
 
-    def rates(self, name: str) -> Rates | None:
-        """The rates of a model by LiteLLM's name for it (`provider/model`); None when the map does not price its tokens.
+    def rates(self, model: str) -> Rates | None:
+        """The rates of a model by LiteLLM's name for it (`provider/name`); None when the map does not price its tokens.
 
         Some keys of the map carry their provider and some do not. A bare key counts only if its entry names the same provider:
         what somebody else calls `gpt-4o` does not cost what OpenAI's costs.
         """
-        entry = self.entries.get(name)
+        entry = self.entries.get(model)
         if entry is None:
-            provider, _, bare = name.partition("/")
+            provider, _, bare = model.partition("/")
             entry = self.entries.get(bare)
             if entry is None or not _same_provider(provider, entry.get("litellm_provider")):
                 return None
-        return _rates(entry, self.source)
+        return _rates(entry, self.name)
 
 
 def read(path: Path, source: str) -> PriceMap:
