@@ -44,7 +44,7 @@ def veto(asked: str, cached: str) -> Reason | None:
         # No list of ours reads this language: then every word decides.
         return None if [t.lower() for t in _TOKEN.findall(a)] == [t.lower() for t in _TOKEN.findall(b)] else "unreadable"
     words_a, words_b = _words(a), _words(b)
-    if {_person(words_a), _person(words_b)} == {"first", "second"}:
+    if any({_person(words_a, forms), _person(words_b, forms)} == {"first", "second"} for forms in w.PERSONS):
         return "words"
     return _compare(_decisive(words_a), _decisive(words_b))
 
@@ -102,9 +102,9 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-def _person(words: list[str]) -> Literal["first", "second"] | None:
+def _person(words: list[str], forms: tuple[frozenset[str], frozenset[str]]) -> Literal["first", "second"] | None:
     """Who is spoken of, where it is one of the two alone."""
-    first, second = not w.FIRST_PERSON.isdisjoint(words), not w.SECOND_PERSON.isdisjoint(words)
+    first, second = (not form.isdisjoint(words) for form in forms)
     return None if first == second else "first" if first else "second"
 
 

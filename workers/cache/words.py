@@ -18,9 +18,9 @@ SILENT = _set(
 )
 """Dropped. Not here, because they turn a question: prepositions ("look at", "look for"), third persons, "or", "all", "only"."""
 
-FIRST_PERSON = _set("i me my mine we our ours")
-SECOND_PERSON = _set("you your yours")
-"""Dropped too ("how do you", "how do I"), unless one question has only a first person and the other only a second ("my logo", "your logo")."""
+PERSONS = ((_set("i me we"), _set("you")), (_set("my mine our ours"), _set("your yours")))
+"""(first, second) person. Dropped too ("how do you", "how do I"), unless one question has only the one and the other only the other
+("may I use my logo", "may I use your logo")."""
 
 CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), text)
