@@ -1,0 +1,146 @@
+"""End to end at 20 requests a second with an instant provider, against a bare chain of five aiokafka hops.
+
+Both are separate processes on the same broker, fed at the same rate, in alternating rounds of one run. A hop reads a record and writes it
+on; a stage does its work as well: parse, classify, look in the cache (an embedding), compress, reserve in the ledger, call over HTTP, settle,
+price, store. Every question is a new one, so none is served from the cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from statistics import median
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from bench.report import line, quantile, verdict
+from tests.kafka.fleet import Fleet
+from tests.kafka.provider import Provider
+from tests.servers import postgres
+from tests.servers.kafka import Broker
+from workers.encoder.bundled import bundled
+from workers.ledger.migrate import upgrade
+from workers.runtime import provision
+from workers.settings import Kafka
+
+RATE = 20
+SECONDS = 10
+ROUNDS = 5
+HOPS = 5
+PARTITIONS = 4
+STAGES = ("classify", "cache", "compress", "call", "attribute")
+
+
+def question(n: int) -> tuple[bytes, bytes]:
+    """(key of the response, record)."""
+    asked = {"request_id": f"r-{uuid.uuid4().hex}", "tenant": "acme", "feature": "bench", "user": f"u-{n}"}
+    text = f"What is the name of street number {uuid.uuid4().hex[:12]} in district {n}?"
+    asked["messages"] = [{"role": "user", "content": text}]  # type: ignore[assignment]
+    return f"acme/{asked['request_id']}".encode(), json.dumps(asked).encode()
+
+
+async def measure(bootstrap: str, into: str, out: str, make: Callable[[int], tuple[bytes, bytes]]) -> list[float]:
+    """Seconds from publish to what comes out, of every record of a round."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(out, bootstrap_servers=bootstrap, auto_offset_reset="latest")
+    await producer.start()
+    await consumer.start()
+    await consumer.seek_to_end()
+    sent: dict[bytes, float] = {}
+    took: list[float] = []
+
+    async def read() -> None:
+        async for record in consumer:
+            if record.key in sent:
+                took.append(time.perf_counter() - sent.pop(record.key))
+            if len(took) == RATE * SECONDS:
+                return
+
+    reading = asyncio.create_task(read())
+    begin = time.perf_counter()
+    for n in range(RATE * SECONDS):
+        await asyncio.sleep(max(0.0, begin + n / RATE - time.perf_counter()))
+        key, value = make(n)
+        sent[key] = time.perf_counter()
+        await producer.send(into, value, key=key)
+    await asyncio.wait_for(reading, 60)
+    await consumer.stop()
+    await producer.stop()
+    return took
+
+
+async def hop(bootstrap: str, into: str, out: str) -> None:
+    """One bare hop, as a process of its own: `python -m bench.chain BOOTSTRAP FROM TO`."""
+    consumer = AIOKafkaConsumer(into, bootstrap_servers=bootstrap, group_id=f"hop-{into}", auto_offset_reset="earliest")
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
+    await consumer.start()
+    await producer.start()
+    print("ready", flush=True)
+    async for record in consumer:
+        await producer.send_and_wait(out, record.value, key=record.key)
+
+
+@asynccontextmanager
+async def bare_chain(bootstrap: str) -> AsyncIterator[tuple[str, str]]:
+    """Five hops; gives the first topic and the last."""
+    name = f"hops-{uuid.uuid4().hex[:8]}"
+    topics = [f"{name}-{n}" for n in range(HOPS + 1)]
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in topics])
+    await admin.close()
+    hops = [
+        await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.chain", bootstrap, a, b, stdout=asyncio.subprocess.PIPE)
+        for a, b in zip(topics, topics[1:], strict=False)
+    ]
+    try:
+        for process in hops:
+            assert process.stdout is not None
+            await process.stdout.readline()
+        yield topics[0], topics[-1]
+    finally:
+        for process in hops:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def main(bootstrap: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        url = await asyncio.to_thread(stack.enter_context, postgres.database())
+        await upgrade(url)
+        name = f"bench-{uuid.uuid4().hex[:8]}."
+        kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=name, partitions=PARTITIONS)
+        await provision.apply(kafka)
+        provider = Provider(Path(folder))
+        stack.callback(provider.close)
+        await asyncio.to_thread(provider.start)
+        fleet = Fleet(Broker(bootstrap, "given"), name, PARTITIONS, url, provider, bundled(), Path(folder))
+        stack.callback(fleet.close)
+        await asyncio.to_thread(fleet.start, *STAGES, log_level="WARNING")
+        async with bare_chain(bootstrap) as (first, last):
+            rounds = []
+            await measure(bootstrap, name + "requests", name + "responses", question)  # warm up
+            for _ in range(ROUNDS):
+                bare = await measure(bootstrap, first, last, question)
+                rounds.append((bare, await measure(bootstrap, name + "requests", name + "responses", question)))
+        await asyncio.to_thread(stack.close)
+    print(f"chain: {RATE} requests/s, {SECONDS} s a round, {ROUNDS} rounds, alternating; stages and hops are processes")
+    for what, q in (("p50", 0.5), ("p99", 0.99)):
+        print(line(f"bare chain of {HOPS} hops, {what}", [1e3 * quantile(bare, q) for bare, _ in rounds], "ms"))
+        print(line(f"five stages, {what}", [1e3 * quantile(ours, q) for _, ours in rounds], "ms"))
+    ratio = median(quantile(ours, 0.5) / quantile(bare, 0.5) for bare, ours in rounds)
+    print(verdict("p50, ratio (median of the rounds)", ratio, 2.5, at_least=False))
+
+
+if __name__ == "__main__":
+    asyncio.run(hop(*sys.argv[1:4]))
