@@ -26,6 +26,7 @@ KINDS: Final = {
     "context_window": "400 context_length_exceeded, in the newer words",
     # broken transport
     "hang": "no answer for `seconds` (an hour), then a good one",
+    "drip": "a byte every 0.2 s, for ever",
     "truncated": "the connection is cut in the middle of the body",
     "reset": "the connection is cut before the first byte of the answer",
     "invalid_json": "200 with a body that is not JSON",

@@ -116,6 +116,8 @@ class Provider:
             return _error(kind, retry_after=fault.retry_after if fault else None, window=window or 4096, asked=asked)
         completion = _completion(body, call.n, fault)
         said = json.dumps(completion).encode()
+        if kind == "drip":
+            return await _drip(request)
         self.calls.answered(call, 200, completion.get("usage"))
         if kind == "invalid_json":
             return web.Response(body=b"<html>" + said[:20], content_type="application/json")
@@ -169,6 +171,14 @@ async def _cut(request: web.Request, said: bytes) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.close()
     return response
+
+
+async def _drip(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    while True:
+        await response.write(b" ")
+        await asyncio.sleep(0.2)
 
 
 def _completion(body: dict[str, Any], n: int, fault: Fault | None) -> dict[str, Any]:

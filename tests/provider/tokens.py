@@ -1,4 +1,4 @@
-"""How the provider counts tokens: pieces of at most five word characters, and every other sign on its own.
+"""How the provider counts tokens: pieces of at most seven word characters, and every other sign on its own.
 
 Not a real tokenizer and not the fleet's own count: the two differ, as they do in life, and both are deterministic.
 """
@@ -12,7 +12,7 @@ from typing import Any
 PER_MESSAGE = 4
 """Tokens that a chat message costs beside its text."""
 
-_PIECE = re.compile(r"\w{1,5}|[^\w\s]")
+_PIECE = re.compile(r"\w{1,7}|[^\w\s]")
 
 
 def count(text: str) -> int:

@@ -99,6 +99,7 @@ class Client:
     async def close(self) -> None:
         """LiteLLM would close its connections at exit too, in another event loop, where the sockets of this one complain."""
         await self._litellm.close_litellm_async_clients()
+        self._litellm.in_memory_llm_clients_cache.flush_cache()  # or a later event loop at the same address would get them back, closed
 
     def _lacking(self, model: Model, asked: Iterable[str]) -> frozenset[str]:
         """The parameters that the model does not take, said once in the log; none where LiteLLM does not know it."""
