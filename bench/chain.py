@@ -1,14 +1,15 @@
 """End to end at 20 requests a second with an instant provider, against a bare chain of five aiokafka hops.
 
 Both are separate processes on the same broker, fed at the same rate, in alternating rounds of one run. A hop reads a record and writes it
-on; a stage does its work as well: parse, classify, look in the cache (an embedding), compress, reserve in the ledger, call over HTTP, settle,
-price, store. Every question is a new one, so none is served from the cache.
+on. A stage does its work as well: parse, classify, look in the cache (an embedding), compress, reserve in the ledger, call over HTTP,
+settle, price, store. Every question is a new one, so none is served from the cache.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import sys
 import tempfile
@@ -100,7 +101,7 @@ async def bare_chain(bootstrap: str) -> AsyncIterator[tuple[str, str]]:
     await admin.close()
     hops = [
         await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.chain", bootstrap, a, b, stdout=asyncio.subprocess.PIPE)
-        for a, b in zip(topics, topics[1:], strict=False)
+        for a, b in itertools.pairwise(topics)
     ]
     try:
         for process in hops:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from schemas import Classified, Compressed, Facts, Finished, Missed
 from schemas.types import Lane, utc_now
@@ -48,7 +49,7 @@ class Parts:
     encoder_path: Path | None = None
     probes: dict[str, Probe] = field(default_factory=dict)
     ledger: Ledger | None = None
-    background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    background: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
     def delivery(self, stage: Stage, lane: Lane, decode: Decode, work: Work, **options: object) -> Deliver:  # type: ignore[type-arg]
         prefix = self.settings.kafka.topic_prefix

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from schemas.types import Lane
 from workers.cli.stages import Parts, build
@@ -71,7 +72,7 @@ async def serve(
         stack.push_async_callback(fleet.stop)
         runner = await health.serve(health.application(fleet.intakes, parts.probes, STALL_S), settings.http.host, settings.http.port)
         stack.push_async_callback(runner.cleanup)
-        background = [asyncio.ensure_future(task()) for task in (*parts.background, partial(_follow_policy, parts))]
+        background = [asyncio.ensure_future(task()) for task in [*parts.background, partial(_follow_policy, parts)]]
         try:
             await _until(stop, fleet, background, started)
         finally:
@@ -86,7 +87,7 @@ async def _until(stop: asyncio.Event, fleet: Fleet, background: Sequence[asyncio
     """Wait for the stop, or for what ends the process."""
     stopping = asyncio.ensure_future(stop.wait())
     assigning = asyncio.ensure_future(_assigned(fleet, started))
-    waiting = {stopping, assigning, *background, *(intake.fatal for intake in fleet.intakes.values())}
+    waiting: set[asyncio.Future[Any]] = {stopping, assigning, *background, *(intake.fatal for intake in fleet.intakes.values())}
     try:
         while not stopping.done():
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

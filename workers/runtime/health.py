@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from schemas.types import Lane
 from workers.outcomes import Unavailable
 from workers.runtime.intake import Intake, describe
 from workers.runtime.parking import Probe
@@ -20,7 +21,7 @@ from workers.runtime.parking import Probe
 log = logging.getLogger("scrimp.health")
 
 
-def application(intakes: Mapping[tuple[str, str], Intake], probes: Mapping[str, Probe], stall_s: float) -> web.Application:
+def application(intakes: Mapping[tuple[str, Lane], Intake], probes: Mapping[str, Probe], stall_s: float) -> web.Application:
     """`stall_s`: how long running work may go without any of it finishing."""
 
     async def livez(_request: web.Request) -> web.Response:
