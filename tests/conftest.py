@@ -11,6 +11,7 @@ import pytest
 
 from tests.servers import kafka as broker_of_the_session
 from tests.servers import postgres as database_of_the_session
+from tests.servers import required
 from tests.servers.kafka import Broker
 from tests.servers.postgres import postgres as postgres
 
@@ -23,13 +24,15 @@ SERVERS = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if wrong := required.unknown():
+        raise pytest.UsageError(f"SCRIMP_REQUIRE: no such server: {', '.join(wrong)}; there are {', '.join(required.SERVERS)}")
     config.stash[SERVERS] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that asks for a server has its marker: `-m "not kafka"` leaves it out."""
     for item in items:
-        for server in ("kafka", "postgres"):
+        for server in required.SERVERS:
             if server in getattr(item, "fixturenames", ()):
                 item.add_marker(server)
 

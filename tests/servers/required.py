@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import os
 
+SERVERS = ("kafka", "postgres")
+
 
 def required(name: str) -> bool:
-    return name in (word.strip() for word in os.environ.get("SCRIMP_REQUIRE", "").split(","))
+    return name in _words()
+
+
+def unknown() -> list[str]:
+    """What stands in SCRIMP_REQUIRE and names no server: a typing error there would let a stand-in pass."""
+    return [word for word in _words() if word not in SERVERS]
+
+
+def _words() -> list[str]:
+    return [word.strip() for word in os.environ.get("SCRIMP_REQUIRE", "").split(",") if word.strip()]
