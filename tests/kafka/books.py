@@ -1,0 +1,112 @@
+"""The ledger's rows by plain SQL, and what must hold between them, the provider's log and what was published."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+import asyncpg
+
+from tests.kafka.fleet import Fleet
+from tests.kafka.provider import digest
+from tests.kafka.topics import Topics, key
+
+UNIT = Decimal("1e-10")
+MICRO = Decimal("0.000001")
+ROWS = """\
+SELECT r.tenant, r.request_id, r.status, a.n, a.state, a.cost FROM request r LEFT JOIN attempt a ON a.request = r.id ORDER BY r.id, a.n"""
+
+
+@dataclass
+class Row:
+    """A request in the books."""
+
+    status: str | None
+    states: list[str]
+    """Of its attempts, in order."""
+    costs: list[Decimal]
+    """Dollars of its attempts, in order."""
+
+    def dollars(self, state: str) -> Decimal:
+        """What the attempts in this state cost, as a request's money is rounded."""
+        return sum((c for s, c in zip(self.states, self.costs, strict=True) if s == state), Decimal(0)).quantize(MICRO, ROUND_HALF_EVEN)
+
+
+async def rows(fleet: Fleet) -> dict[str, Row]:
+    """Every request in the ledger, by `tenant/request_id`."""
+    found: dict[str, Row] = {}
+    for tenant, request_id, status, n, state, cost in await _select(fleet.ledger_url):
+        row = found.setdefault(f"{tenant}/{request_id}", Row(status, [], []))
+        if n is not None:
+            assert n == len(row.states) + 1, f"{tenant}/{request_id}: attempt {n} after {len(row.states)}"
+            row.states.append(state)
+            row.costs.append(cost * UNIT)
+    return found
+
+
+async def _select(url: str) -> list[tuple[Any, ...]]:
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.partition(":///")[2], timeout=20)) as connection:
+            return connection.execute(ROWS).fetchall()
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        return [tuple(row) for row in await connection.fetch(ROWS)]
+    finally:
+        await connection.close()
+
+
+@dataclass
+class Account:
+    """What three witnesses say of one request: the topics, the ledger, the provider."""
+
+    responses: list[bytes]
+    response: dict[str, Any]
+    cost: dict[str, Any]
+    row: Row
+    calls: int
+
+
+async def account(
+    fleet: Fleet, topics: Topics, requests: Iterable[Mapping[str, Any]], lanes: Sequence[str] = ("interactive",)
+) -> dict[str, Account]:
+    """Wait until each of these requests is answered and the fleet is quiet; the account of each by request id.
+
+    Holds every account to what is always true: one ending, however many copies; no attempt left open; the response's money is that of the
+    settled attempts and of the unconfirmed ones; the levers add up; no call without an attempt, no settled attempt without a call.
+    """
+    requests = list(requests)
+    await topics.answers(requests)
+    for lane in lanes:
+        await topics.quiet(lane)
+    copies: dict[str, list[bytes]] = defaultdict(list)
+    for record in topics.seen("responses"):
+        copies[(record.key or b"").decode()].append(record.value)
+    booked, counts = await rows(fleet), fleet.provider.counts()
+    accounts: dict[str, Account] = {}
+    for request in requests:
+        name = key(request)
+        response, cost, row = topics.responses(name)[name][0], topics.costs(name)[name], booked[name]
+        calls = counts[digest(request)]
+        assert len(set(copies[name])) == 1, f"{name}: copies of the response differ"
+        assert row.status == response["status"] == cost["status"], name
+        assert "reserved" not in row.states, f"{name}: {row.states}"
+        assert row.states.count("settled") <= calls <= len(row.states) - row.states.count("abandoned"), f"{name}: {calls} of {row.states}"
+        assert [a["state"] for a in cost["attempts"]] == row.states, name
+        assert Decimal(response["cost_usd"]) == row.dollars("settled"), name
+        assert Decimal(response["unconfirmed_usd"]) == row.dollars("unconfirmed"), name
+        saved = sum(map(Decimal, response["saved_usd"].values()), Decimal(0))
+        assert Decimal(response["baseline_usd"]) - Decimal(response["cost_usd"]) == saved, name
+        accounts[request["request_id"]] = Account(copies[name], response, cost, row, calls)
+    return accounts
+
+
+def assert_answered_once(accounts: Mapping[str, Account]) -> None:
+    """Nothing was lost and nothing repeated: one answer, one copy of it, one settled attempt, one call."""
+    for name, one in accounts.items():
+        told = (one.response["status"], len(one.responses), one.row.states, one.calls)
+        assert told == ("answered", 1, ["settled"], 1), f"{name}: {told}"

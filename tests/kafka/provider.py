@@ -1,0 +1,51 @@
+"""The provider-shaped server as a process of its own, so that its log of calls is not the fleet's word."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from tests.provider.answers import prompt_digest
+from tests.servers.process import Process, free_port, listens
+
+ROOT = Path(__file__).parents[2]
+
+
+class Provider:
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._calls = folder / "calls.jsonl"
+        command = [sys.executable, "-m", "tests.provider", "--port", str(port), "--log", str(self._calls)]
+        self._process = Process(command, folder / "provider.log", lambda: listens(f"127.0.0.1:{port}"), folder=ROOT)
+
+    def start(self) -> None:
+        self._process.start()
+
+    def close(self) -> None:
+        self._process.kill()
+
+    def latency(self, seconds: float) -> None:
+        """Of every answer from now on."""
+        body = json.dumps({"seconds": seconds}).encode()
+        with urlopen(Request(f"{self.url}/control/latency", body, {"Content-Type": "application/json"}), timeout=10) as response:
+            response.read()
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Every call that arrived, as its newest line in the log says."""
+        lines = self._calls.read_text().splitlines() if self._calls.exists() else []
+        return list({call["n"]: call for call in map(json.loads, lines)}.values())
+
+    def counts(self) -> Counter[str]:
+        """How often each prompt arrived, by `digest`."""
+        return Counter(call["prompt"] for call in self.calls())
+
+
+def digest(request: Mapping[str, Any]) -> str:
+    """Names a request's prompt in the log; only for one without documents, which go to the model as its messages are."""
+    return prompt_digest({"messages": request["messages"]})
