@@ -72,7 +72,8 @@ async def serve(
         stack.push_async_callback(fleet.stop)
         runner = await health.serve(health.application(fleet.intakes, parts.probes, STALL_S), settings.http.host, settings.http.port)
         stack.push_async_callback(runner.cleanup)
-        background = [asyncio.ensure_future(task()) for task in [*parts.background, partial(_follow_policy, parts)]]
+        parts.background.append(partial(_follow_policy, parts))
+        background = [asyncio.ensure_future(task()) for task in parts.background]
         try:
             await _until(stop, fleet, background, started)
         finally:
