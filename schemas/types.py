@@ -68,9 +68,6 @@ def check_tenant(value: str) -> str:
 _MONEY = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
-MAX_NESTING = 180
-"""Levels of a JSON value inside a request. The parser stops at 200, and an event between stages wraps the value in a few more."""
-
 
 def _money(value: Any) -> Any:
     if isinstance(value, str) and _MONEY.fullmatch(value):
@@ -111,21 +108,16 @@ def _version(value: Any) -> Any:
 
 
 def check_json(value: Any) -> Any:
-    """A JSON value that survives the way through the fleet: finite numbers, at most `MAX_NESTING` levels."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MAX_NESTING:
-            raise ValueError(f"must not be nested deeper than {MAX_NESTING} levels")
-        inside: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inside.extend(item.values())
-            elif isinstance(item, list | tuple):
-                inside.extend(item)
-            elif isinstance(item, float) and not math.isfinite(item):
-                raise ValueError("numbers must be finite and within the range of a double")
-        level = inside
+    """A value that JSON can hold: Python's NaN and infinities would go out as null."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            left.extend(item.values())
+        elif isinstance(item, list | tuple):
+            left.extend(item)
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise ValueError("numbers must be finite and within the range of a double")
     return value
 
 
@@ -148,7 +140,7 @@ Time = Annotated[AwareDatetime, BeforeValidator(_time), AfterValidator(_in_utc)]
 """RFC 3339; kept in UTC."""
 SchemaVersion = Annotated[Literal[1], BeforeValidator(_version)]
 Json = Annotated[Any, AfterValidator(check_json)]
-"""Any JSON value that survives the way through the fleet."""
+"""Any value that JSON can hold."""
 JsonObject = Annotated[dict[str, Any], AfterValidator(check_json)]
 
 

@@ -6,7 +6,9 @@ the file goes bad while the fleet runs; whoever polls it counts the refusal.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
@@ -16,7 +18,8 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from schemas.types import TIERS, Tier
 
@@ -29,7 +32,7 @@ class PolicyError(ValueError):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _decimal(value: Any) -> Any:
@@ -49,7 +52,17 @@ def _per_million(value: Decimal) -> Decimal:
     return value
 
 
-Rate = Annotated[Decimal, BeforeValidator(_decimal), Field(allow_inf_nan=False)]
+def _shaped(pattern: str, told: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(told)
+        return value
+
+    return AfterValidator(check)
+
+
+Rate = Annotated[Decimal, BeforeValidator(_decimal), Field(allow_inf_nan=False), AfterValidator(_per_million)]
+Variable = Annotated[str, _shaped(r"[A-Za-z_][A-Za-z0-9_]*", "must be the name of an environment variable, never the secret itself")]
 
 
 class Price(_Part):
@@ -60,18 +73,15 @@ class Price(_Part):
     cached_input: Rate | None = None
     cache_write: Rate | None = None
 
-    @field_validator("input", "output", "cached_input", "cache_write")
-    @classmethod
-    def _sane(cls, value: Decimal | None) -> Decimal | None:
-        return None if value is None else _per_million(value)
-
 
 class Model(_Part):
     """One model as LiteLLM calls it (`provider/name`)."""
 
-    litellm: str = Field(pattern=r"^[^/\s]+/\S+$")
+    litellm: Annotated[str, _shaped(r"[^/\s]+/\S+", "must be provider/name as LiteLLM writes it, such as openai/gpt-4o-mini")]
     api_base: str | None = None
-    api_key_env: str | None = None
+    """Where the model is served; None: where LiteLLM finds the provider."""
+    api_key_env: Variable | None = None
+    """The environment variable that holds the key."""
     context: int = Field(gt=0)
     """Tokens of input and output together."""
     price: Price | None = None
@@ -149,8 +159,11 @@ class Budget(_Part):
 
 
 class Tenant(_Part):
-    hmac_env: str | None = None
-    responses_topic: str | None = Field(None, pattern=r"^[a-zA-Z0-9._-]{1,249}$")
+    hmac_env: Variable | None = None
+    """The environment variable that holds the key its requests must be signed with."""
+    responses_topic: Annotated[str, _shaped(r"[a-zA-Z0-9._-]{1,249}", "must be a topic name of letters, digits, '.', '_', '-'")] | None = (
+        None
+    )
     max_in_flight: int | None = Field(None, ge=1)
 
 
@@ -171,6 +184,18 @@ class Policy(_Part):
     def _over_the_built_in(cls, value: Any) -> Any:
         return _merge(Rules().model_dump(), value) if isinstance(value, dict) else value
 
+    @field_validator("tenants", mode="before")
+    @classmethod
+    def _names_or_unknown(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if value.get("unknown", "allow") not in ("allow", "reject"):
+            raise ValueError("unknown: must be allow or reject")
+        for name, entry in value.items():
+            if name != "unknown" and not isinstance(entry, dict | Tenant | None):
+                raise ValueError(f"{name}: must be a mapping such as {{max_in_flight: 8}}")
+        return {name: {} if entry is None else entry for name, entry in value.items()}
+
     @model_validator(mode="after")
     def _refers_to_itself(self) -> Self:
         for tier, names in self.tiers.items():
@@ -184,12 +209,6 @@ class Policy(_Part):
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError) as e:
             raise ValueError(f"timezone: {self.timezone!r} is not an IANA name such as Europe/Berlin") from e
-        unknown_tenants = self.tenants.get("unknown")
-        if isinstance(unknown_tenants, Tenant):
-            raise ValueError("tenants.unknown must be allow or reject")
-        for name, tenant in self.tenants.items():
-            if name != "unknown" and not isinstance(tenant, Tenant):
-                raise ValueError(f"tenants.{name} must be a mapping such as {{max_in_flight: 8}}")
         for feature in self.features:
             self.rules(feature)
         return self
@@ -215,8 +234,7 @@ def _rules(policy: Policy, feature: str) -> Rules:
     try:
         return Rules.model_validate(_merge(policy.defaults.model_dump(), policy.features[feature]))
     except ValidationError as e:
-        first = e.errors()[0]
-        raise ValueError(f"features.{feature}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from e
+        raise ValueError(_told(e, "features", feature)) from e
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -227,31 +245,75 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as it is, but a key that is given twice is an error: the first one would vanish in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _told(error: ValidationError, *above: str) -> str:
+    """The first fault as one line: the key, and what would be right."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join([*above, *(str(part) for part in first["loc"] if part not in ("[key]", Tenant.__name__))])
+    return f"{where}: {_what(first)}" if where else _what(first)
+
+
+def _what(fault: ErrorDetails) -> str:
+    match fault["type"]:
+        case "extra_forbidden":
+            name = str(fault["loc"][-1])
+            parts: list[type[_Part]] = _Part.__subclasses__()
+            known = {field for part in parts for field in part.model_fields}
+            close = difflib.get_close_matches(name, known, n=1)
+            return "no such key here; " + (f"did you mean {close[0]}?" if close else "see docs/reference/policy.md")
+        case "missing":
+            return "is missing"
+        case "dict_type" | "model_type":
+            return "must be a mapping"
+        case "tuple_type":
+            return "must be a list"
+        case "decimal_type" | "decimal_parsing":
+            return "must be a number"
+        case "too_short":
+            return "must not be empty"
+    return fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+
+
 def parse(text: str, source: str) -> Policy:
     """The policy in `text`; `source` names it in errors."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as e:
+        data = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as e:
+        at = f"line {e.problem_mark.line + 1}, column {e.problem_mark.column + 1}: " if e.problem_mark else ""
+        raise PolicyError(f"{source}: not YAML: {at}{e.problem}") from e
+    except (yaml.YAMLError, ValueError) as e:
         raise PolicyError(f"{source}: not YAML: {' '.join(str(e).split())}") from e
     if not isinstance(data, dict):
         raise PolicyError(f"{source}: must be a mapping with models, tiers and reference")
     try:
         return Policy.model_validate(data | {"digest": hashlib.sha256(text.encode()).hexdigest()})
     except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        told = first["msg"].removeprefix("Value error, ")
-        raise PolicyError(f"{source}: {where + ': ' if where else ''}{told}") from e
+        raise PolicyError(f"{source}: {_told(e)}") from e
 
 
 def load(path: Path | None) -> Policy:
     """The policy at `path`, or the one that ships."""
     if path is None:
-        return parse(resources.files("workers").joinpath(SHIPPED).read_text(), f"the shipped {SHIPPED}")
+        return parse(resources.files("workers").joinpath(SHIPPED).read_text(encoding="utf-8"), f"the shipped {SHIPPED}")
     try:
-        return parse(path.read_text(), str(path))
+        return parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as e:
         raise PolicyError(f"{path}: cannot be read: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise PolicyError(f"{path}: not UTF-8 at byte {e.start}") from e
 
 
 class PolicyFile:
