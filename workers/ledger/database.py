@@ -7,11 +7,13 @@ the error's kind and no statement or value; a deadlock or serialization failure 
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
@@ -54,10 +56,17 @@ def make_engine(url: str, pool_size: int, timeout_s: float = TIMEOUT_S) -> Async
         return create_async_engine(parsed, pool_size=pool_size, connect_args=connect, **options)
     # One writer at a time is all SQLite has: a queue of tasks here is fairer than its busy handler's polling.
     engine = create_async_engine(parsed, pool_size=1, poolclass=sa.AsyncAdaptedQueuePool, **options)
+    sa.event.listen(engine.sync_engine, "do_connect", partial(_find_folder, Path(parsed.database or "").parent))
     # Shorter than the transaction's time-out, so that "database is locked" is what it says.
     sa.event.listen(engine.sync_engine, "connect", partial(_set_up_sqlite, busy_ms=int(timeout_s * 700)))
     sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _find_folder(folder: Path, *_: object) -> None:
+    # The driver would say less, and leave a thread behind that complains when the loop closes.
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}")
 
 
 def _set_up_sqlite(connection: DBAPIConnection, _record: object, *, busy_ms: int) -> None:
@@ -81,7 +90,7 @@ def unreachable(error: BaseException) -> str | None:
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error.strerror or 'connection failed'}"
+        return error.strerror or type(error).__name__
     if isinstance(error, DBAPIError):
         cause = error.orig
         if isinstance(cause, sqlite3.Error):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.postgres import postgres  # noqa: F401 - a fixture
+from tests.servers.postgres import database
 from tests.unit.ledger.scenario import execute
 from workers.ledger.ledger import Ledger
 from workers.ledger.migrate import upgrade
@@ -27,7 +27,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def postgres_ledger(postgres: str) -> str:  # noqa: F811
+def postgres_ledger(postgres: str) -> str:
     asyncio.run(upgrade(postgres))
     return postgres
 
@@ -42,11 +42,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """For `indirect` parametrisation: a database without a ledger."""
-    from tests.servers.postgres import database
-
+    """A database without a ledger."""
     if request.param == "sqlite":
         yield f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
         return

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from schemas import AttemptRecord, CostRecord, Facts, Saved, Usage
 from workers.ledger.database import make_engine
 from workers.ledger.ledger import Ledger
-from workers.ledger.tables import attempt, budget_usage
+from workers.ledger.tables import attempt, budget_usage, worker
 from workers.ledger.types import Answer, Ask, Books, Ending, Hold, Rates, Settlement, Statement
 
 RATES = Rates(Decimal("0.15"), Decimal("0.075"), Decimal("0.15"), Decimal("0.60"), "policy")
@@ -84,7 +84,9 @@ def settlement(request_id: str = "r", n: int = 1, cost: str = "0.5", tokens: int
 def ending(request_id: str = "r", text: str = "response", reason: str | None = None, **about: Any) -> Ending:
     """An ending whose response is `text` and whose record is priced from the books."""
     of = facts(request_id, **about)
-    return Ending(of, "failed" if reason else "answered", reason, "light", "mini", None if reason else "model", lambda b: state(of, b, text))
+    return Ending(
+        of, "failed" if reason else "answered", reason, "light", "mini", None if reason else "model", lambda b: state(of, b, text)
+    )
 
 
 def state(of: Facts, books: Books, text: str) -> Statement:
@@ -135,8 +137,6 @@ async def execute(url: str, statement: str | sa.Executable, **values: Any) -> Se
 
 async def silence(url: str, *ledgers: Ledger) -> None:
     """These workers have not been heard of for a day."""
-    from workers.ledger.tables import worker
-
     long_ago = datetime.now(UTC) - timedelta(days=1)
     await execute(url, sa.update(worker).where(worker.c.id.in_([ledger.owner for ledger in ledgers])).values(beat=long_ago))
 
