@@ -16,6 +16,8 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from workers.encoder.errors import EncoderMissing
+
 MAX_TOKENS = 256
 """What all-MiniLM-L6-v2 was trained for (its model card); the tokenizer's own file says BERT's 512."""
 
@@ -42,10 +44,6 @@ _WRITTEN = {
         {"cls_token": "[CLS]", "mask_token": "[MASK]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
     ),
 }
-
-
-class EncoderMissing(RuntimeError):
-    """There is no usable sentence encoder. The text says what to install or set."""
 
 
 def bundled() -> Path:

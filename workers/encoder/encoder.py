@@ -16,8 +16,9 @@ import numpy as np
 from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as onnx
 
-from workers.encoder.bundled import EncoderMissing
+from workers.encoder.errors import EncodeFailed, EncoderMissing
 
 Vector = NDArray[np.float32]
 
@@ -26,6 +27,7 @@ BATCH = 8
 READ_CHARS = 8_192
 """Far beyond the 256 or 512 tokens that such models read; without the cut the tokenizer would chew on all of a 900 kB text."""
 
+_FAILURES = (onnx.Fail, onnx.RuntimeException, onnx.InvalidArgument, onnx.EPFail, MemoryError)
 _MODEL_FILE = "model.onnx"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -38,10 +40,14 @@ class Encoder:
     _model: Any = field(repr=False)
 
     def encode(self, texts: Sequence[str]) -> list[Vector]:
-        """One vector of `dim` float32, of length 1, for each text, in the order given. Beyond its token limit the model reads nothing."""
+        """One vector of `dim` float32, of length 1, for each text, in the order given; `EncodeFailed` if the model
+        fails. Beyond its token limit the model reads nothing."""
         # By length, because a batch is padded to its longest text.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        vectors = self._model.embed([texts[i][:READ_CHARS] for i in order], batch_size=BATCH)
+        try:
+            vectors = list(self._model.embed([texts[i][:READ_CHARS] for i in order], batch_size=BATCH))
+        except _FAILURES as e:
+            raise EncodeFailed(f"{self.name}: {type(e).__name__}") from None
         placed = dict(zip(order, vectors, strict=True))
         return [_unit(placed[i]) for i in range(len(texts))]
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from workers.encoder import bundled as wheels
-from workers.encoder.bundled import EncoderMissing, bundled
+from workers.encoder.bundled import bundled
 from workers.encoder.encoder import Encoder, open_encoder
+from workers.encoder.errors import EncodeFailed, EncoderMissing
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,16 @@ def test_neither_order_nor_company_changes_a_vector(encoder: Encoder) -> None:
     together = encoder.encode(texts)
     for text, vector in zip(texts, together, strict=True):
         assert float(encoder.encode([text])[0] @ vector) > 0.9999
+
+
+def test_a_failing_model_is_named_and_the_text_is_not(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("private words")
+
+    monkeypatch.setattr(encoder._model, "embed", fail)
+    with pytest.raises(EncodeFailed, match="MemoryError") as failure:
+        encoder.encode(["private words"])
+    assert "private" not in str(failure.value)
 
 
 def test_no_text_no_vector(encoder: Encoder) -> None:

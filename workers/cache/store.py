@@ -1,0 +1,294 @@
+"""Where the answers lie: one Qdrant collection, in this process (memory or a directory) or on a server.
+
+The cache only saves money, so it fails open: when Qdrant is slow, down or answers nonsense, a lookup finds nothing and a write stores
+nothing, and `observe("error", reason)` counts it. Only what no retry can mend stops the start, as `StoreMisfit`: a directory that another process
+holds, or a collection made for another encoder. A server that is down at start is no such case: the collection is made when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import warnings
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+
+from workers.cache.entry import Entry, Vector
+from workers.outcomes import Unavailable
+
+T = TypeVar("T")
+Observe = Callable[[str, str], None]
+"""Counts what happened: (event, reason), both from small closed sets."""
+
+VECTOR = "turn"
+"""The vector has a name, so that an entry may have none: stored without an encoder, it is found exactly."""
+NEIGHBOURS = 5
+SEARCHES_A_CALL = 16
+POINTS_A_CALL = 64
+WRITE_S = 5.0
+EMBEDDED_MAX = 10_000
+"""Entries of an embedded store: it filters in Python, 0.1 s a search at this size. A larger cache wants a server."""
+
+
+class StoreMisfit(RuntimeError):
+    """The store cannot be used as it is set up. The text says which setting and what would be right."""
+
+
+class _Failure(Exception):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    scope: str
+    vector: Vector
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    entry: Entry
+    similarity: float
+    """Cosine."""
+
+
+async def open_store(*, url: str, api_key: str, path: Path | None, collection: str, dim: int, timeout_s: float, observe: Observe) -> Store:
+    """The store at `url`; without one, embedded at `path`; without that, in memory. `timeout_s`: budget of one call to a server; an
+    embedded store has none, since a thread cannot be cut short."""
+    if url:
+        client = AsyncQdrantClient(url=url, api_key=api_key or None, check_compatibility=False)
+        store = Store(client, collection, dim, observe, timeout_s)
+    else:
+        store = Store(await asyncio.to_thread(_embedded, path), collection, dim, observe, None)
+    await store.start()
+    return store
+
+
+def _embedded(path: Path | None) -> AsyncQdrantClient:
+    if path is None:
+        return AsyncQdrantClient(location=":memory:")
+    with warnings.catch_warnings():
+        # qdrant-client leaves its lock file open when the lock is taken.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            # One thread at a time uses it, but not always the same one.
+            return AsyncQdrantClient(path=str(path), force_disable_check_same_thread=True)
+        except RuntimeError as e:
+            held = "already accessed" in str(e)
+            why = "another process holds it, and only one may" if held else "it cannot be opened"
+    raise StoreMisfit(f"SCRIMP_QDRANT__PATH={path}: {why}: use one process (`scrimp run all`) or a server (SCRIMP_QDRANT__URL)")
+
+
+class Store:
+    def __init__(self, client: AsyncQdrantClient, collection: str, dim: int, observe: Observe, timeout_s: float | None) -> None:
+        """`timeout_s` None: the client is embedded."""
+        self._client = client
+        self._collection = collection
+        self._dim = dim
+        self._observe = observe
+        self._timeout_s = timeout_s
+        self._ready = False
+        self._one_at_a_time = threading.Lock()
+
+    async def start(self) -> None:
+        """Make the collection where it is missing. A server that is down is counted; a collection that does not fit: `StoreMisfit`."""
+        try:
+            await self._within(WRITE_S, self._ensure())
+        except _Failure as e:
+            self._observe("error", e.reason)
+
+    async def check(self) -> None:
+        """Raises `Unavailable("qdrant", …)` or `StoreMisfit`."""
+        try:
+            await self._within(WRITE_S, self._ensure())
+            await self._within(WRITE_S, self._run(self._client.get_collection(self._collection)))
+        except _Failure as e:
+            raise Unavailable("qdrant", e.reason) from e
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def get(self, ids: Sequence[str], now: datetime) -> dict[str, Entry]:
+        """The entries with these ids that have not expired."""
+        if not ids:
+            return {}
+        try:
+            records = await self._ask(self._timeout_s, lambda c: c.retrieve(self._collection, ids=list(ids), with_payload=True))
+        except _Failure as e:
+            self._observe("error", e.reason)
+            return {}
+        entries = (self._entry(record.id, record.payload) for record in records)
+        return {entry.point_id: entry for entry in entries if entry is not None and entry.expires_at > now.timestamp()}
+
+    async def search(self, searches: Sequence[Search], now: datetime) -> list[list[Hit]]:
+        """For each search its nearest entries of that very scope that have not expired, the nearest first, at most five."""
+        calls = [searches[i : i + SEARCHES_A_CALL] for i in range(0, len(searches), SEARCHES_A_CALL)]
+        return [hits for answered in await asyncio.gather(*(self._search(call, now) for call in calls)) for hits in answered]
+
+    async def _search(self, searches: Sequence[Search], now: datetime) -> list[list[Hit]]:
+        requests = [
+            models.QueryRequest(
+                query=search.vector.tolist(),
+                using=VECTOR,
+                filter=models.Filter(
+                    must=[
+                        models.FieldCondition(key="scope", match=models.MatchValue(value=search.scope)),
+                        models.FieldCondition(key="expires_at", range=models.Range(gt=int(now.timestamp()))),
+                    ]
+                ),
+                score_threshold=search.threshold,
+                limit=NEIGHBOURS,
+                with_payload=True,
+            )
+            for search in searches
+        ]
+        try:
+            responses = await self._ask(self._timeout_s, lambda c: c.query_batch_points(self._collection, requests=requests))
+        except _Failure as e:
+            self._observe("error", e.reason)
+            return [[] for _ in searches]
+        found = []
+        for search, response in zip(searches, responses, strict=True):
+            hits = [(self._entry(point.id, point.payload), point.score) for point in response.points]
+            # The filter is a promise of another program; whose answer this is gets checked here.
+            found.append(
+                [
+                    Hit(entry, min(score, 1.0))
+                    for entry, score in hits
+                    if entry is not None and entry.scope == search.scope and entry.expires_at > now.timestamp()
+                ]
+            )
+        return found
+
+    async def put(self, entries: Sequence[tuple[Entry, Vector | None]]) -> int:
+        """Store or replace them by their ids. How many are stored for sure."""
+        stored = 0
+        for i in range(0, len(entries), POINTS_A_CALL):
+            part = entries[i : i + POINTS_A_CALL]
+            points = [
+                models.PointStruct(
+                    id=entry.point_id,
+                    vector={} if vector is None else {VECTOR: vector.tolist()},
+                    payload=entry.model_dump(mode="json", exclude={"point_id"}),
+                )
+                for entry, vector in part
+            ]
+            try:
+                if self._timeout_s is None and await self._points() + len(part) > EMBEDDED_MAX:
+                    self._observe("error", "full")
+                    continue
+                await self._ask(WRITE_S, lambda c, points=points: c.upsert(self._collection, points=points, wait=True))  # type: ignore[misc]
+            except _Failure as e:
+                self._observe("error", e.reason)
+                continue
+            stored += len(part)
+        return stored
+
+    async def sweep(self, now: datetime) -> None:
+        """Delete what has expired."""
+        expired = models.Filter(must=[models.FieldCondition(key="expires_at", range=models.Range(lte=int(now.timestamp())))])
+        selector = models.FilterSelector(filter=expired)
+        try:
+            await self._ask(WRITE_S, lambda c: c.delete(self._collection, points_selector=selector, wait=True))
+        except _Failure as e:
+            self._observe("error", e.reason)
+
+    def _entry(self, point_id: Any, payload: dict[str, Any] | None) -> Entry | None:
+        try:
+            return Entry.model_validate({**(payload or {}), "point_id": str(point_id)})
+        except ValidationError:
+            self._observe("error", "unreadable_entry")
+            return None
+
+    async def _points(self) -> int:
+        return (await self._ask(WRITE_S, lambda c: c.get_collection(self._collection))).points_count or 0
+
+    async def _ask(self, timeout_s: float | None, call: Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]]) -> T:
+        async def ready_then_call() -> T:
+            try:
+                await self._ensure()
+            except StoreMisfit as e:
+                # Somebody replaced the collection while we ran: no reason to stop answering.
+                raise _Failure("misfit") from e
+            return await self._run(call(self._client))
+
+        return await self._within(timeout_s, ready_then_call())
+
+    async def _within(self, timeout_s: float | None, work: Coroutine[Any, Any, T]) -> T:
+        """The one place where an error of Qdrant becomes a `_Failure` with a reason fit for a metric."""
+        try:
+            async with asyncio.timeout(None if self._timeout_s is None else timeout_s):
+                return await work
+        except TimeoutError as e:
+            raise _Failure("timeout") from e
+        except UnexpectedResponse as e:
+            # A collection that was dropped is made again.
+            self._ready = self._ready and e.status_code != 404
+            raise _Failure(f"http_{e.status_code}") from e
+        except (ApiException, QdrantException, OSError) as e:
+            raise _Failure("connection") from e
+        except sqlite3.Error as e:
+            raise _Failure("storage") from e
+
+    async def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        if self._timeout_s is not None:
+            return await call
+        return await asyncio.to_thread(self._finish, call)
+
+    def _finish(self, call: Coroutine[Any, Any, T]) -> T:
+        # The embedded client computes inside its coroutines and never waits in them: one step ends each. Here, off the event loop.
+        with self._one_at_a_time:
+            try:
+                call.send(None)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+        raise RuntimeError("the embedded Qdrant client waited for something")
+
+    async def _ensure(self) -> None:
+        if self._ready:
+            return
+        if not await self._run(self._client.collection_exists(self._collection)):
+            await self._create()
+        info = await self._run(self._client.get_collection(self._collection))
+        vectors = info.config.params.vectors
+        params = vectors.get(VECTOR) if isinstance(vectors, dict) else None
+        if params is None or params.size != self._dim or params.distance != models.Distance.COSINE:
+            has = f"vectors of {params.size}" if params is not None else "no vectors of ours"
+            raise StoreMisfit(
+                f"the Qdrant collection {self._collection} has {has}, the encoder gives {self._dim}: set another "
+                "SCRIMP_QDRANT__COLLECTION, or delete it"
+            )
+        await self._index()
+        self._ready = True
+
+    async def _create(self) -> None:
+        params = models.VectorParams(size=self._dim, distance=models.Distance.COSINE, datatype=models.Datatype.FLOAT32)
+        try:
+            await self._run(self._client.create_collection(self._collection, vectors_config={VECTOR: params}))
+        except UnexpectedResponse as e:
+            # Another worker was first.
+            if e.status_code != 409:
+                raise
+        except ValueError as e:
+            if self._timeout_s is not None or "already exists" not in str(e):
+                raise
+
+    async def _index(self) -> None:
+        if self._timeout_s is None:
+            return  # an embedded store has no payload indexes and warns when asked for one
+        by_scope = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+        by_expiry = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=False, range=True)
+        await self._run(self._client.create_payload_index(self._collection, "scope", field_schema=by_scope, wait=True))
+        await self._run(self._client.create_payload_index(self._collection, "expires_at", field_schema=by_expiry, wait=True))
