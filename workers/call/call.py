@@ -50,6 +50,9 @@ TTL_MARGIN_S = 30.0
 SETTLE_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
 """Pauses between tries to settle while the ledger is away; together within the margin."""
 
+_SEQ = itertools.count(1)
+"""One for the process: the ledger takes an equal number of an equal owner for the same question asked again."""
+
 
 class Complete(Protocol):
     """One request on the wire; `Client.complete`."""
@@ -92,7 +95,6 @@ def make_call(
         timeout_s: of one request on the wire.
         observe: told (the policy's model name, the outcome's word) of every attempt.
     """
-    seq = itertools.count(1)
 
     async def call(event: Compressed) -> Outcome:
         current, plan = policy(), event.plan
@@ -127,7 +129,7 @@ def make_call(
                     after=attempts[-1].n if attempts else 0,
                     max_attempts=plan.max_attempts,
                     ttl_s=timeout_s + TTL_MARGIN_S,
-                    seq=next(seq),
+                    seq=next(_SEQ),
                 )
             )
             if isinstance(opened, Granted | Answered | Refused | Exhausted | Late):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -25,3 +26,12 @@ async def client(litellm_client: Client) -> AsyncIterator[Client]:
 async def server() -> AsyncIterator[Provider]:
     async with provider() as p:
         yield p
+
+
+@pytest.fixture
+async def unused_tcp_port() -> int:
+    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port

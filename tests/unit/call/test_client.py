@@ -259,12 +259,3 @@ async def test_a_demand_that_a_model_cannot_fulfil_rules_it_out(client: Client) 
 
 def test_logs_of_litellm_are_off(litellm_client: Client) -> None:
     assert logging.getLogger("LiteLLM").disabled
-
-
-@pytest.fixture
-async def unused_tcp_port() -> int:
-    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
