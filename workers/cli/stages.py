@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schemas import Classified, Compressed, Facts, Finished, Missed
 from schemas.types import Lane, utc_now
@@ -36,7 +36,12 @@ from workers.runtime.producer import Outgoing, Producer
 from workers.runtime.redeliver import make_redeliver
 from workers.settings import Settings, SettingsError, secret
 
+if TYPE_CHECKING:
+    from workers.cache.store import Store
+
 log = logging.getLogger("scrimp")
+
+EXPIRY_SWEEP_S = 600.0
 
 
 @dataclass
@@ -112,7 +117,7 @@ async def _cache_and_remember(
     # The encoder brings onnxruntime along: only the cache stage imports it.
     from workers.cache.cache import make_cache
     from workers.cache.remember import make_remember
-    from workers.cache.store import Store
+    from workers.cache.store import open_store
     from workers.encoder.encoder import open_encoder
 
     s = parts.settings
@@ -120,18 +125,21 @@ async def _cache_and_remember(
     if not s.qdrant.url and "remember" in names and "cache" not in names:
         raise SettingsError("SCRIMP_QDRANT__URL: `remember` shares the cache's Qdrant; set it, or run `cache` alone, which remembers too")
     encoder = await asyncio.to_thread(open_encoder, parts.encoder_path or s.encoder.path, s.encoder.model, s.encoder.threads)
-    store = await Store.open(
+
+    def observe(event: str, reason: str) -> None:
+        metrics.CACHE.labels(event, reason).inc()
+
+    store = await open_store(
         url=s.qdrant.url,
-        api_key=s.qdrant.api_key.get_secret_value() or None,
+        api_key=s.qdrant.api_key.get_secret_value(),
         path=s.qdrant.path,
         collection=s.qdrant.collection,
         dim=encoder.dim,
         timeout_s=s.qdrant.timeout_ms / 1000,
+        observe=observe,
     )
     stack.push_async_callback(store.close)
-
-    def observe(event: str, reason: str) -> None:
-        metrics.CACHE.labels(event, reason).inc()
+    parts.background.append(partial(_forget_expired, store))
 
     cache = make_cache(encode=encoder.encode, encoder_name=encoder.name, store=store, now=utc_now, observe=observe)
     remember = make_remember(store=store, now=utc_now, observe=observe)
@@ -142,6 +150,13 @@ async def _cache_and_remember(
         if name == "remember" or (name == "cache" and not s.qdrant.url):
             built["remember", lane] = parts.delivery(STAGES["remember"], lane, decoder(Finished), remember)
     return built
+
+
+async def _forget_expired(store: Store) -> None:
+    """An expired entry is never served; this frees its room. Qdrant has no expiry of its own."""
+    while True:
+        await asyncio.sleep(EXPIRY_SWEEP_S)
+        await store.sweep(utc_now())
 
 
 def _compress(parts: Parts, lane: Lane) -> Deliver:
