@@ -10,11 +10,15 @@ import difflib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from workers.pipeline import STAGES
 
 PREFIX = "SCRIMP_"
 NOT_OURS = frozenset({"SCRIMP_BENCH_DATA", "SCRIMP_TEST_KAFKA", "SCRIMP_TEST_POSTGRES", "SCRIMP_REQUIRE"})
@@ -25,33 +29,61 @@ class SettingsError(ValueError):
     """A setting is wrong or unknown. The text is one line."""
 
 
+def _empty_is_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _words(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith(("[", "{")):
+        raise ValueError("must be words separated by commas")
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
+STAGE_RETENTION_DAYS = max(topic.retention.days for stage in STAGES.values() for topic in stage.reads)
+"""The longest that a record may wait to be read by a stage."""
+
+
 class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Kafka(_Group):
-    bootstrap_servers: str = "localhost:9092"
+    bootstrap_servers: str = Field("localhost:9092", min_length=1)
+    """`host:port` of one or more brokers, separated by commas."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
     sasl_username: str = ""
     sasl_password: SecretStr = SecretStr("")
-    ssl_ca_file: Path | None = None
-    ssl_cert_file: Path | None = None
-    ssl_key_file: Path | None = None
+    ssl_ca_file: OptionalPath = None
+    ssl_cert_file: OptionalPath = None
+    ssl_key_file: OptionalPath = None
     topic_prefix: str = Field("llm.", pattern=r"^[a-zA-Z0-9._-]*$")
+    """What the name of every topic begins with."""
     group_prefix: str = Field("scrimp.", pattern=r"^[a-zA-Z0-9._-]*$")
+    """What the name of every consumer group begins with."""
     partitions: int = Field(12, ge=1)
+    """Of a topic that `scrimp topics apply` makes."""
     replication_factor: int = Field(1, ge=1)
+    """Of a topic that `scrimp topics apply` makes; 3 in production."""
     idempotence: bool = True
     """Off only for the embedded broker of `scrimp up`, which has no idempotent producer."""
     session_timeout_ms: int = Field(30_000, ge=1_000)
+    """A consumer that is silent this long loses its partitions."""
     heartbeat_interval_ms: int = Field(3_000, ge=100)
+    """Between two heartbeats of a consumer; at most a third of the session time-out is usual."""
     request_timeout_ms: int = Field(40_000, ge=1_000)
+    """Of one request to a broker."""
 
     @model_validator(mode="after")
-    def _sasl_is_whole(self) -> Self:
+    def _consistent(self) -> Self:
         if self.security_protocol.startswith("SASL") and not (self.sasl_mechanism and self.sasl_username):
-            raise ValueError("security_protocol SASL_* needs sasl_mechanism and sasl_username")
+            raise ValueError("SECURITY_PROTOCOL SASL_* needs SASL_MECHANISM and SASL_USERNAME")
+        if self.heartbeat_interval_ms >= self.session_timeout_ms:
+            raise ValueError("HEARTBEAT_INTERVAL_MS must be below SESSION_TIMEOUT_MS")
         return self
 
 
@@ -59,54 +91,69 @@ class Qdrant(_Group):
     url: str = ""
     """Empty: embedded in this process, in memory or at `path`."""
     api_key: SecretStr = SecretStr("")
-    path: Path | None = None
+    path: OptionalPath = None
+    """Where the embedded cache is kept; empty: in memory."""
     collection: str = "scrimp-cache"
+    """The collection that holds the cache."""
     timeout_ms: int = Field(30, ge=1)
     """Budget of one lookup; past it the request goes on as a miss."""
 
 
 class Ledger(_Group):
     url: str = "sqlite+aiosqlite:///scrimp.db"
-    heartbeat_s: float = Field(5, gt=0)
-    stale_s: float = Field(15, gt=0)
+    """A file on one host, or `postgresql+asyncpg://user:password@host/database` for a fleet."""
+    heartbeat_s: float = Field(5, gt=0, allow_inf_nan=False)
+    """Between two signs of life of a worker."""
+    stale_s: float = Field(15, gt=0, allow_inf_nan=False)
+    """A worker that is silent this long counts as dead, and its open attempts as unconfirmed."""
     keep_days: int = Field(7, ge=1)
-    """How long answers and responses are kept; must exceed the stage topics' retention of 3 days."""
+    """How long answers and responses are kept; must exceed the retention of every topic that a stage reads."""
     pool_size: int = Field(4, ge=1)
+    """Connections to PostgreSQL of one process."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.stale_s < 2 * self.heartbeat_s:
-            raise ValueError("stale_s must be at least twice heartbeat_s")
-        if self.keep_days <= 3:
-            raise ValueError("keep_days must exceed the 3 days that the stage topics keep their records")
+            raise ValueError("STALE_S must be at least twice HEARTBEAT_S")
+        if self.keep_days <= STAGE_RETENTION_DAYS:
+            raise ValueError(f"KEEP_DAYS must exceed the {STAGE_RETENTION_DAYS} days that the stages' topics keep their records")
         if not self.url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
-            raise ValueError("url must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://")
+            raise ValueError("URL must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://")
         return self
 
 
 class Encoder(_Group):
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
-    path: Path | None = None
+    """A model of fastembed, downloaded at first use."""
+    path: OptionalPath = None
     """A directory with an ONNX model and its tokenizer; nothing is downloaded then."""
     threads: int = Field(1, ge=1)
+    """CPU threads of the encoder."""
 
 
 class Http(_Group):
     host: str = "127.0.0.1"
+    """Where `/livez`, `/readyz` and `/metrics` are served."""
     port: int = Field(8080, ge=0, le=65_535)
+    """0 takes a free port and logs it."""
 
 
 class StageSettings(_Group):
     window: int = Field(500, ge=1)
-    """batch stages: records a batch; `call`: calls in flight."""
-    drain_s: float = Field(10, gt=0)
+    """Records a batch; in `call`: calls in flight."""
+    drain_s: float = Field(10, gt=0, allow_inf_nan=False)
+    """How long a stop waits for running work."""
 
 
 class Classify(StageSettings):
     short_words: int = Field(20, ge=0)
+    """Last user turns under this many words, with a short context, go to the light tier."""
     short_context_tokens: int = Field(500, ge=0)
+    """Tokens of all other text below which a context is short."""
     long_context_tokens: int = Field(10_000, ge=0)
-    signals: tuple[str, ...] = ("explain why", "compare", "design", "analyze", "implement")
+    """Tokens of all other text above which a request goes to the heavy tier."""
+    signals: Words = ("explain why", "compare", "design", "analyze", "implement")
+    """What in the last user turn asks for the heavy tier, in any case; separated by commas."""
 
 
 class Cache(StageSettings):
@@ -125,20 +172,21 @@ class Compress(StageSettings):
 
 class Call(StageSettings):
     window: int = Field(32, ge=1)
-    drain_s: float = Field(70, gt=0)
-    timeout_s: float = Field(60, gt=0)
+    drain_s: float = Field(70, gt=0, allow_inf_nan=False)
+    timeout_s: float = Field(60, gt=0, allow_inf_nan=False)
     """Of one HTTP call to a provider."""
 
     @model_validator(mode="after")
     def _drain_outlasts_a_call(self) -> Self:
         if self.drain_s <= self.timeout_s:
-            raise ValueError("drain_s must exceed timeout_s, or a stop throws paid calls away")
+            raise ValueError("DRAIN_S must exceed TIMEOUT_S, or a stop throws paid calls away")
         return self
 
 
 class Attribute(StageSettings):
     window: int = Field(200, ge=1)
-    sweep_s: float = Field(15, gt=0)
+    sweep_s: float = Field(15, gt=0, allow_inf_nan=False)
+    """Between two looks for what dead workers left behind."""
 
 
 class Redeliver(StageSettings):
@@ -147,7 +195,13 @@ class Redeliver(StageSettings):
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True, case_sensitive=False
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        case_sensitive=False,
+        use_attribute_docstrings=True,
     )
 
     kafka: Kafka = Kafka()
@@ -155,8 +209,10 @@ class Settings(BaseSettings):
     ledger: Ledger = Ledger()
     encoder: Encoder = Encoder()
     http: Http = Http()
-    policy_file: Path | None = None
-    policy_poll_s: float = Field(5, gt=0)
+    policy_file: OptionalPath = None
+    """The policy; empty: the one that ships."""
+    policy_poll_s: float = Field(5, gt=0, allow_inf_nan=False)
+    """Between two looks at the policy file."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     classify: Classify = Classify()
     cache: Cache = Cache()
@@ -171,22 +227,22 @@ class Settings(BaseSettings):
         return settings
 
 
-def names(model: type[BaseModel] = Settings, before: str = PREFIX) -> Iterator[str]:
+def variables(model: type[BaseModel] = Settings, before: str = PREFIX) -> Iterator[tuple[str, FieldInfo]]:
     """Every variable there is, in the order of the tree."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from names(kind, f"{before}{name.upper()}__")
+            yield from variables(kind, f"{before}{name.upper()}__")
         else:
-            yield before + name.upper()
+            yield before + name.upper(), field
 
 
 def unknown(given: Iterable[str]) -> str | None:
     """One line about the first variable that begins with our prefix and means nothing; None when there is none."""
-    known = set(names()) | NOT_OURS
+    known = {name for name, _ in variables()}
     for name in sorted(given):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
+        if name.upper().startswith(PREFIX) and name.upper() not in known | NOT_OURS:
+            close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.75)
             return f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "; see docs/reference/settings.md")
     return None
 
@@ -202,9 +258,22 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as e:
-        first = e.errors()[0]
-        name = PREFIX + "__".join(str(part).upper() for part in first["loc"])
-        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from e
+        raise SettingsError(_told(e.errors(include_input=False)[0])) from e
+
+
+def _told(fault: ErrorDetails) -> str:
+    """The variable, and what would be right. Never its value: it may be a secret."""
+    name = PREFIX + "__".join(str(part).upper() for part in fault["loc"])
+    match fault["type"]:
+        case "value_error":
+            what = fault["msg"].removeprefix("Value error, ")
+            # What concerns several variables of a group begins with the name of the first.
+            return f"{name}: {what}" if name in dict(variables()) else f"{name}__{what}"
+        case "string_pattern_mismatch":
+            return f"{name}: must match {fault['ctx']['pattern']}"
+        case "string_too_short":
+            return f"{name}: must not be empty"
+    return f"{name}: {fault['msg'].replace('Input should be', 'must be')}"
 
 
 def secret(name: str | None) -> str | None:
