@@ -57,6 +57,13 @@ _CONTEXT: Final = re.compile(
 )
 _NO_CREDIT: Final = re.compile(r"insufficient_quota|credit balance is too low|billing_error", re.IGNORECASE)
 _POLICY: Final = re.compile(r"content_policy_violation|content_filter|content management policy", re.IGNORECASE)
+_BEFORE_SENDING: Final = {
+    r"^UnsupportedParamsError": "unsupported",
+    r"^ImageFetchError": "image_unreachable",  # some providers want images inline, so LiteLLM fetches them first
+    r"Missing (credentials|\w+ API [Kk]ey)": "no_key",
+    r"LLM Provider NOT provided": "no_provider",
+}
+"""How LiteLLM says no by itself: these calls never left."""
 _RETRY_INFO: Final = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
 """Gemini says in the body how long to wait, never in a header."""
 
@@ -68,8 +75,8 @@ def read(error: BaseException) -> Failure:
         return _answered(response, error)
     if any(isinstance(link, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for link in _chain(error)):
         return Failure("error", "unreachable", "no")
-    if type(error).__name__ == "UnsupportedParamsError":
-        return Failure("error", "unsupported", "no")
+    if outcome := next((word for sign, word in _BEFORE_SENDING.items() if re.search(sign, f"{type(error).__name__}: {error}")), None):
+        return Failure("error", outcome, "no")
     if any(isinstance(link, TimeoutError | asyncio.TimeoutError) or type(link).__name__ == "Timeout" for link in _chain(error)):
         return Failure("error", "timeout", "unknown")
     return Failure("error", "broken", "unknown")

@@ -123,8 +123,9 @@ class Client:
 
 def open_client(count: Callable[[str], int] = tokens.count) -> Client:
     """Imports LiteLLM, 3 to 12 seconds the first time (call it in a thread, at start), and takes its own will away."""
-    # Read at import: without it LiteLLM asks the network for its price map.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    # Without the first, read at import, it asks the network for its price map; without the second, before calls to Anthropic, for headers.
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    os.environ["LITELLM_OFFLINE_MODE"] = "true"
     import litellm
 
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):

@@ -257,5 +257,28 @@ async def test_a_demand_that_a_model_cannot_fulfil_rules_it_out(client: Client) 
     assert await answered(client, "perplexity/sonar", 200, {}, tools=({"type": "function"},)) == Failure("error", "unsupported", "no")
 
 
+PICTURE = Message(role="user", content=({"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/heron.png"}},))
+
+
+@pytest.mark.parametrize(
+    ("model", "prompt", "outcome"),
+    [
+        ("openai/gpt-4o", PROMPT, "no_key"),
+        (CLAUDE, PROMPT, "no_key"),
+        (GEMINI, PROMPT, "no_key"),
+        ("heron/tall", PROMPT, "no_provider"),
+        (CLAUDE, Prompt(messages=(PICTURE,)), "image_unreachable"),
+    ],
+)
+async def test_what_litellm_refuses_by_itself_was_not_sent(
+    client: Client, monkeypatch: pytest.MonkeyPatch, model: str, prompt: Prompt, outcome: str
+) -> None:
+    for name in ("OPENAI", "ANTHROPIC", "GEMINI", "GOOGLE"):
+        monkeypatch.delenv(f"{name}_API_KEY", raising=False)
+    api_key = None if outcome == "no_key" else "k"
+    got = await client.complete(Model(litellm=model, context=8000), prompt, max_tokens=9, api_key=api_key, timeout_s=5)
+    assert got == Failure("error", outcome, "no")
+
+
 def test_logs_of_litellm_are_off(litellm_client: Client) -> None:
     assert logging.getLogger("LiteLLM").disabled
