@@ -36,22 +36,26 @@ class Thresholds:
     signals: tuple[str, ...] = ("explain why", "compare", "design", "analyze", "implement")
 
 
+LONGEST_WORD = 50
+"""Characters. A piece without spaces beyond it (a pasted key, base64, a long URL) counts as several words."""
+
+
 def words(text: str) -> int:
-    """The customer's count, `len(text.split())`, in which a Chinese page would be one word: scripts without spaces are counted by
-    characters instead."""
-    return len(text.split()) + len(_UNSPACED.findall(text)) // CHARACTERS_A_WORD
+    """The customer's count, `len(text.split())`, made safe for what it does not see: a Chinese page and a base64 blob would both be
+    one word. Ordinary words of spaced scripts count exactly as the customer's do."""
+    pieces = sum(1 + len(piece) // LONGEST_WORD for piece in text.split())
+    return pieces + len(_UNSPACED.findall(text)) // CHARACTERS_A_WORD
 
 
 def route(messages: Sequence[Message], documents: Sequence[Document], thresholds: Thresholds, more_than: MoreThan) -> tuple[Tier, str]:
     """The tier, and why: `short`, `signal`, `long_context` or `ordinary`.
 
-    The last turn is the last message's text; the context is all other text. A last turn without spaces (a pasted key, base64) is
-    one word however long it is, so it also has to stay under the context's limit to count as short.
+    The last turn is the last message's text; the context is the text of all other messages and of the documents.
     """
     asked = messages[-1].text
     context = [m.text for m in messages[:-1]] + [d.text for d in documents]
     few = thresholds.short_context_tokens - 1
-    if few >= 0 and words(asked) < thresholds.short_words and not more_than(context, few) and not more_than([asked], few):
+    if few >= 0 and words(asked) < thresholds.short_words and not more_than(context, few):
         return "light", "short"
     folded = asked.casefold()
     if any(signal.casefold() in folded for signal in thresholds.signals):

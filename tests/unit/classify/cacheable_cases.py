@@ -5,7 +5,7 @@ deictic: points at something that is not in the text. Where two labels fit, pers
 demand is only that the last three are never called cacheable.
 """
 
-CACHEABLE = """
+CACHEABLE = r"""
 How do I reset my password?
 how can i change the email address on my account
 What are the steps to reset my password?
@@ -76,7 +76,7 @@ What does git rebase do?
 Write a SQL query that finds the second highest salary in a table named employees.
 Why does this code raise a KeyError?\n```python\nd = {}\nprint(d["a"])\n```
 Fix the bug in the following function:\ndef add(a, b):\n    return a - b
-Explain what this regular expression does: ^[a-z]+\\d{2}$
+Explain what this regular expression does: ^[a-z]+\d{2}$
 Summarise the following text: The Danube rises in the Black Forest and flows into the Black Sea. It crosses ten countries.
 Summarize this paragraph: "Bees pollinate a third of our food crops, and their numbers have been falling since the nineties."
 Classify the sentiment of this review: I hated my stay, the room was dirty and my order never came.
@@ -161,6 +161,31 @@ Quelle est la capitale de l'Italie ?
 Какая столица Франции?
 如何重置密码？
 法国的首都是哪里？
+Which country has the most time zones?
+how many moons does jupiter have
+Are eggs good for you?
+What is a good score on the SAT?
+Why is my bread dough not rising?
+where do i find the serial number of a laptop
+What is the difference between weather and climate?
+How do I say "what's the weather like today" in Czech?
+What is a stock option?
+Which is better for beginners, Python or Java?
+How do I parse the current timestamp in Java?
+Write a Python script that rolls two dice.
+If a shop sells apples at 2 dollars each, how much do 7 apples cost?
+Rewrite in a friendlier tone: We cannot process your order today.
+walk me through changing a flat tire
+What is the moral of The Tortoise and the Hare?
+Who is the author of Frankenstein?
+Solve the equation 2x - 7 = 9.
+Summarize the plot of Moby Dick.
+how do i freeze a credit card
+what happens if i miss a mortgage payment
+What's the difference between their, there and they're?
+Give me three synonyms for important.
+How do I stop hiccups?
+Should I use tabs or spaces in Python?
 """
 
 VOLATILE = """
@@ -254,6 +279,28 @@ Quelles sont les dernières nouvelles ?
 今天北京天气怎么样？
 现在几点？
 比特币最新价格是多少？
+how many dollars can i get for 100 euros
+dollar to yen
+what is a dollar worth in yen
+how strong is the dollar
+is it nice out
+how hot is it in phoenix
+how's the line at disneyland
+what is tesla trading at
+who runs france
+who holds the 100m record
+did the bill pass the senate
+has spacex launched starship
+is the bridge open
+is it safe to travel to haiti
+why is reddit down
+Which songs are in the top ten?
+how many seats are left for the concert
+what version of node is the newest
+will the fed raise rates
+what is playing on the radio
+is rain expected in lisbon
+toss a coin for me, heads or tails?
 """
 
 PERSONAL = """
@@ -379,6 +426,30 @@ Annulez ma commande.
 Отмени мою подписку.
 我的订单在哪里？
 取消我的订单
+turn the heat up
+make the bedroom darker
+kill the lights
+lock the front door
+start the dishwasher
+is the oven on
+i'd like you to talk faster
+please use a male voice
+let's call you jarvis
+speak to me in german
+crank it up
+10 minute timer
+tell dana that i left
+ask jim to bring the keys
+find a cheap hotel in lisbon for two nights
+i need a rental car from monday to friday
+what is the fastest way to get to the stadium
+route to the museum
+how many miles to chicago
+what's the apr on the gold card
+how much gas is left in the tank
+my suitcase never arrived
+proofread my essay
+what did you order for me
 """
 
 DEICTIC = """
@@ -455,6 +526,30 @@ Traduis ce texte.
 А на английском?
 继续
 请总结上面的内容
+what color is it
+why isn't it working
+How do I fix it?
+How do they differ?
+what did he invent
+what is the main idea
+who is the author
+what are the pros and cons
+what's the difference?
+summarize please
+can you translate please
+solve the equation
+make the tone friendlier
+add more humor
+use bullet points
+explain step 2
+the blue one
+reply to this email politely
+and the population?
+is the statement true
+one more time please
+i didn't catch that
+absolutely
+not really
 """
 
 
