@@ -1,7 +1,8 @@
 """The stage `cache`: is there an answer already, of this very prompt or of another wording of it?
 
-Classified -> `End` with the stored answer, or `Emit` of Missed with the key under which `remember` will store the new one. Never retries and
-never parks: what the cache cannot say is a miss, counted. What the plan calls anything but cacheable is neither looked up nor given a key.
+Classified -> `End` with the stored answer, or `Emit` of Missed with the key under which `remember` will store the new one. Never retries
+and never parks: what the cache cannot say is a miss, counted. What the plan calls anything but cacheable is neither looked up nor given
+a key.
 """
 
 from __future__ import annotations

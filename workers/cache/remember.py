@@ -29,11 +29,11 @@ def make_remember(
         for event in events:
             if event.source != "model":
                 continue
-            if why := _unfit(event):
-                observe("not_stored", why)
-                continue
             entry = _entry(event, int(now().timestamp()))
-            entries[entry.point_id] = entry, _vector(event)
+            if isinstance(entry, str):
+                observe("not_stored", entry)
+            else:
+                entries[entry.point_id] = entry, _vector(event)
         for _ in range(await store.put(list(entries.values()))):
             observe("stored", "model")
         return [Emit() for _ in events]
@@ -41,9 +41,9 @@ def make_remember(
     return remember
 
 
-def _unfit(event: Finished) -> str | None:
-    """Why this answer must not be given to anybody else."""
-    plan, key = event.cache_plan, event.cache_key
+def _entry(event: Finished, at: int) -> Entry | str:
+    """What is stored; or why this answer must not be given to anybody else, in a word."""
+    plan, key, facts = event.cache_plan, event.cache_key, event.facts
     if plan is None or key is None:
         return "no_key"
     if plan.verdict != "cacheable":
@@ -54,32 +54,24 @@ def _unfit(event: Finished) -> str | None:
         return "not_accepted"
     if event.finish_reason != "stop":
         return "incomplete"
-    if not (event.content or "").strip():
-        return "empty"
     if event.tool_calls:
         return "tool_calls"
+    if event.content is None or not event.content.strip():
+        return "empty"
     if not SECOND_BEST.isdisjoint(event.flags):
         return "second_best"
-    if event.facts.tenant is None or (plan.share == "user" and event.facts.user is None):
+    if facts.tenant is None or (plan.share == "user" and facts.user is None):
         return "no_owner"
-    if None in (event.tier, event.model, event.usage, event.tokens):
+    if event.tier is None or event.model is None or event.usage is None or event.tokens is None:
         return "no_figures"
-    return None
-
-
-def _entry(event: Finished, at: int) -> Entry:
-    plan, key = event.cache_plan, event.cache_key
-    # `_unfit` has seen to all of these.
-    assert plan and key and event.facts.tenant is not None and event.content is not None
-    assert event.tier and event.model and event.usage is not None and event.tokens is not None
     return Entry(
         point_id=key.point_id,
         scope=key.scope,
-        tenant=event.facts.tenant,
-        user=event.facts.user if plan.share == "user" else None,
+        tenant=facts.tenant,
+        user=facts.user if plan.share == "user" else None,
         text=key.text,
         content=event.content,
-        finish_reason="stop",
+        finish_reason=event.finish_reason,
         tier=event.tier,
         model=event.model,
         usage=event.usage,

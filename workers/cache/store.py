@@ -1,8 +1,9 @@
 """Where the answers lie: one Qdrant collection, in this process (memory or a directory) or on a server.
 
 The cache only saves money, so it fails open: when Qdrant is slow, down or answers nonsense, a lookup finds nothing and a write stores
-nothing, and `observe("error", reason)` counts it. Only what no retry can mend stops the start, as `StoreMisfit`: a directory that another process
-holds, or a collection made for another encoder. A server that is down at start is no such case: the collection is made when it is back.
+nothing, and `observe("error", reason)` counts it. Only what no retry can mend stops the start, as `StoreMisfit`: a directory that
+another process holds, or a collection made for another encoder. A server that is down at start is no such case: the collection is made
+when it is back.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from workers.cache.entry import Entry, Vector
@@ -71,7 +73,11 @@ async def open_store(*, url: str, api_key: str, path: Path | None, collection: s
         store = Store(client, collection, dim, observe, timeout_s)
     else:
         store = Store(await asyncio.to_thread(_embedded, path), collection, dim, observe, None)
-    await store.start()
+    try:
+        await store.start()
+    except StoreMisfit:
+        await store.close()
+        raise
     return store
 
 
@@ -236,8 +242,13 @@ class Store:
             # A collection that was dropped is made again.
             self._ready = self._ready and e.status_code != 404
             raise _Failure(f"http_{e.status_code}") from e
-        except (ApiException, QdrantException, OSError) as e:
+        except ResourceExhaustedResponse as e:
+            raise _Failure("http_429") from e
+        except (ApiException, OSError) as e:
             raise _Failure("connection") from e
+        except (JSONDecodeError, AssertionError) as e:
+            # Not Qdrant's protocol (a proxy's page, say): the client asserts that an answer has a result.
+            raise _Failure("protocol") from e
         except sqlite3.Error as e:
             raise _Failure("storage") from e
 
