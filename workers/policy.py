@@ -24,7 +24,6 @@ from pydantic_core import ErrorDetails
 from schemas.types import TIERS, Tier
 
 SHIPPED = "policy.yaml"
-DIMENSIONS = ("tenant", "feature", "user", "experiment")
 
 
 class PolicyError(ValueError):
@@ -71,23 +70,26 @@ class Price(_Part):
     input: Rate
     output: Rate
     cached_input: Rate | None = None
+    """Input tokens read from the provider's prompt cache."""
     cache_write: Rate | None = None
+    """Input tokens written to it."""
 
 
 class Model(_Part):
     """One model as LiteLLM calls it (`provider/name`)."""
 
     litellm: Annotated[str, _shaped(r"[^/\s]+/\S+", "must be provider/name as LiteLLM writes it, such as openai/gpt-4o-mini")]
+    """`provider/name`, as LiteLLM writes it."""
     api_base: str | None = None
-    """Where the model is served; None: where LiteLLM finds the provider."""
+    """Where the model is served; left out: where LiteLLM finds the provider."""
     api_key_env: Variable | None = None
     """The environment variable that holds the key."""
     context: int = Field(gt=0)
     """Tokens of input and output together."""
     price: Price | None = None
-    """None: LiteLLM's price map."""
+    """Left out: LiteLLM's price map."""
     token_margin: float = Field(1.5, ge=1, le=4)
-    """Upper estimate of the provider's count over ours: LiteLLM counted 977 where Anthropic billed 1,452."""
+    """Upper estimate of the provider's token count over ours: LiteLLM counted 977 where Anthropic billed 1,452."""
 
     @property
     def provider(self) -> str:
@@ -95,11 +97,18 @@ class Model(_Part):
 
 
 class CachePolicy(_Part):
+    """Which stored answers may be served, and to whom."""
+
     semantic: bool = True
+    """Also serve the answer to a question that means the same; false: only to the same question."""
     candidate_threshold: float = Field(0.90, ge=0.88, le=0.95)
+    """Cosine from which a stored question is a candidate; below `serve_threshold` a verifier must agree."""
     serve_threshold: float = Field(0.95, ge=0.88, le=1)
+    """Cosine from which no second check is needed."""
     ttl_s: int = Field(86_400, ge=0)
+    """Age in seconds at which an answer is served no more."""
     share: Literal["user", "tenant", "auto"] = "auto"
+    """Who may be served an answer: its user, its tenant, or its tenant only where any asker gets the same one."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -109,12 +118,17 @@ class CachePolicy(_Part):
 
 
 class CompressPolicy(_Part):
+    """How much of the background documents is kept."""
+
     rate: float = Field(0.5, gt=0, le=1)
     """Share of a document's tokens to keep; 1 switches compression off."""
 
 
 class AuditPolicy(_Part):
+    """How many answers are compared with the reference model's."""
+
     rate: Ratio = 0.01
+    """Share of the requests."""
 
 
 def _by_tier(light: int, standard: int, heavy: int) -> dict[Tier, int]:
@@ -125,15 +139,20 @@ class Rules(_Part):
     """How the requests of a feature are treated. `defaults` gives all of it, a feature overrides what it names."""
 
     max_tokens: dict[Tier, Annotated[int, Field(ge=1)]] = _by_tier(300, 800, 2000)
+    """Output tokens of a request that names no limit, by tier."""
     max_tokens_cap: dict[Tier, Annotated[int, Field(ge=1)]] = _by_tier(1000, 4000, 8000)
+    """The highest limit a request may name, by tier; above it, this is used."""
     max_attempts: int = Field(6, ge=1, le=50)
+    """Provider calls a request, all models and tiers together."""
     cascade: bool = True
+    """Ask the next tier up when an answer fails its check."""
     cache: CachePolicy = CachePolicy()
     compress: CompressPolicy = CompressPolicy()
     audit: AuditPolicy = AuditPolicy()
     instruction: str | None = Field(None, max_length=500)
     """Added to the system message, e.g. "Answer in one paragraph or less."."""
     stop: tuple[str, ...] = Field((), max_length=4)
+    """Sequences that end an answer, beside the request's own."""
 
     @model_validator(mode="after")
     def _every_tier(self) -> Self:
@@ -144,12 +163,20 @@ class Rules(_Part):
 
 
 class Budget(_Part):
+    """A hard limit. It needs exactly one of `limit_usd` and `limit_tokens`."""
+
     scope: dict[Literal["tenant", "feature", "user", "experiment"], str]
+    """Whose spending counts, such as `{tenant: acme}`; `*` means each value on its own, `{}` the whole fleet."""
     window: Literal["minute", "hour", "day", "month"]
+    """Aligned to the clock of `timezone`."""
     limit_usd: Number | None = Field(None, ge=0)
+    """Dollars a window; 0 means none."""
     limit_tokens: int | None = Field(None, ge=0)
+    """Input and output tokens a window."""
     degrade_at: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the limit from which requests go to cheaper tiers."""
     on_exceed: Literal["reject", "wait"] = "reject"
+    """wait: in the bulk lane, until the window ends."""
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
@@ -159,23 +186,37 @@ class Budget(_Part):
 
 
 class Tenant(_Part):
+    """What is special about a tenant. To name one lets it in."""
+
     hmac_env: Variable | None = None
     """The environment variable that holds the key its requests must be signed with."""
     responses_topic: Annotated[str, _shaped(r"[a-zA-Z0-9._-]{1,249}", "must be a topic name of letters, digits, '.', '_', '-'")] | None = (
         None
     )
+    """The full name of a topic of its own for its responses."""
     max_in_flight: int | None = Field(None, ge=1)
+    """Calls at the same time, at most."""
 
 
 class Policy(_Part):
+    """The whole file."""
+
     models: dict[str, Model] = Field(min_length=1)
+    """The models by the names that this file, responses and reports call them."""
     tiers: dict[Tier, tuple[str, ...]]
+    """The models of each tier: the first choice, then the fallbacks."""
     reference: str
+    """The model that `baseline_usd` is priced at."""
     timezone: str = "UTC"
+    """Of the budgets' windows; an IANA name."""
     defaults: Rules = Rules()
+    """How requests are treated."""
     features: dict[str, dict[str, Any]] = {}
+    """What is different for a feature, by its name."""
     budgets: tuple[Budget, ...] = ()
+    """The hard limits. Every one that a request falls under must have room."""
     tenants: dict[str, Tenant | Literal["allow", "reject"]] = {"unknown": "allow"}
+    """The tenants by name. `unknown` (allow or reject) is about all others; left out beside names: reject."""
     digest: str = ""
     """SHA-256 of the file, for logs and metrics."""
 

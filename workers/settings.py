@@ -140,7 +140,7 @@ class Http(_Group):
 
 class StageSettings(_Group):
     window: int = Field(500, ge=1)
-    """Records a batch; in `call`: calls in flight."""
+    """Records a batch."""
     drain_s: float = Field(10, gt=0, allow_inf_nan=False)
     """How long a stop waits for running work."""
 
@@ -158,21 +158,26 @@ class Classify(StageSettings):
 
 class Cache(StageSettings):
     window: int = Field(64, ge=1)
+    """Records a batch."""
 
 
 class Remember(StageSettings):
     window: int = Field(64, ge=1)
+    """Records a batch."""
 
 
 class Compress(StageSettings):
     window: int = Field(64, ge=1)
+    """Records a batch."""
     short_tokens: int = Field(150, ge=0)
     """Documents up to this many tokens are left alone."""
 
 
 class Call(StageSettings):
     window: int = Field(32, ge=1)
+    """Calls in flight."""
     drain_s: float = Field(70, gt=0, allow_inf_nan=False)
+    """How long a stop waits for running calls."""
     timeout_s: float = Field(60, gt=0, allow_inf_nan=False)
     """Of one HTTP call to a provider."""
 
@@ -185,12 +190,14 @@ class Call(StageSettings):
 
 class Attribute(StageSettings):
     window: int = Field(200, ge=1)
+    """Records a batch."""
     sweep_s: float = Field(15, gt=0, allow_inf_nan=False)
     """Between two looks for what dead workers left behind."""
 
 
 class Redeliver(StageSettings):
     window: int = Field(64, ge=1)
+    """Records that wait for their time at once."""
 
 
 class Settings(BaseSettings):
