@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 FRESH_S = 10.0
 """A worker whose last good heartbeat is older than this, or than two thirds of `stale_s`, by its own clock, sends no call."""
 
+RETRY_S = 1.0
+"""Between beats that fail."""
+
 
 def new_owner(name: str | None) -> str:
     """An id that no other process, and no later start of this one, has."""
@@ -95,9 +98,12 @@ class Heartbeat:
         self._beaten_at = sent
 
     async def _go_on(self) -> None:
+        wait = self._every_s
         while True:
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(wait)
             try:
                 await self.beat()
+                wait = self._every_s
             except Unavailable as error:
                 log.warning("heartbeat failed: %s", error)
+                wait = min(self._every_s, RETRY_S)

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas import AttemptRecord, CostRecord, Facts, Saved, Usage
 from workers.ledger.database import make_engine
@@ -125,17 +126,19 @@ def state(of: Facts, books: Books, text: str) -> Statement:
     return Statement(text.encode(), record.model_dump_json().encode(), cost, unconfirmed, BASELINE, saved)
 
 
-async def execute(url: str, statement: str | sa.Executable, **values: Any) -> Sequence[sa.Row[Any]]:
-    engine = make_engine(url, 1)
+async def execute(on: str | AsyncEngine, statement: str | sa.Executable, **values: Any) -> Sequence[sa.Row[Any]]:
+    """The rows of a statement on an engine, or on a connection of its own to a URL."""
+    engine = make_engine(on, 1) if isinstance(on, str) else on
     try:
         async with engine.begin() as connection:
             result = await connection.execute(sa.text(statement) if isinstance(statement, str) else statement, values)
             return result.all() if result.returns_rows else []
     finally:
-        await engine.dispose()
+        if isinstance(on, str):
+            await engine.dispose()
 
 
-async def silence(url: str, *ledgers: Ledger) -> None:
+async def silence(url: str | AsyncEngine, *ledgers: Ledger) -> None:
     """These workers have not been heard of for a day."""
     long_ago = datetime.now(UTC) - timedelta(days=1)
     await execute(url, sa.update(worker).where(worker.c.id.in_([ledger.owner for ledger in ledgers])).values(beat=long_ago))
@@ -147,7 +150,7 @@ async def counters(url: str) -> dict[tuple[str, str, str], tuple[int, int]]:
     return {(row.scope, row.kind, row.window): (row.reserved, row.spent) for row in rows}
 
 
-async def drift(url: str) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
+async def drift(url: str | AsyncEngine) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
     """Counters that do not say what the rows say: id to (counter, rows). Empty when the books are right."""
     kinds = {row.id: row for row in await execute(url, sa.select(budget_usage))}
     sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
