@@ -14,7 +14,7 @@ from schemas import Request, Response
 from workers import policy
 from workers.cli.main import app
 from workers.runtime import metrics
-from workers.settings import NOT_OURS, PREFIX, names
+from workers.settings import NOT_OURS, PREFIX, variables
 from workers.topics import TOPICS
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_every_command_named_is_there() -> None:
 
 
 def test_every_setting_named_is_there() -> None:
-    known = set(names()) | NOT_OURS
+    known = {name for name, _ in variables()} | NOT_OURS
     named = {word for page in PAGES for word in re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", page.read_text())}
     assert named
     assert named <= known
