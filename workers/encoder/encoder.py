@@ -58,7 +58,7 @@ def open_encoder(path: Path | None, model: str, threads: int) -> Encoder:
     embedder, folder, model_file = _local(path, threads) if path is not None else _from_hub(model, threads)
     digest = _digest([folder / model_file, *(folder / name for name in _TOKENIZER_FILES)])
     probe = next(iter(embedder.embed(["dimension"])))
-    return Encoder(name=f"{path.name if path is not None else model}@{digest[:16]}", dim=len(probe), _model=embedder)
+    return Encoder(name=f"{model if path is None else 'local'}@{digest[:16]}", dim=len(probe), _model=embedder)
 
 
 def _local(path: Path, threads: int) -> tuple[Any, Path, str]:
