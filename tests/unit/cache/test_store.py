@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qdrant_client import models
 
 from schemas import TokensAround, Usage
 from tests.unit.cache.events import NOON, Counted
+from tests.unit.cache.rest import qdrant_over_rest
 from workers.cache import store as module
 from workers.cache.entry import Entry, Vector, pack, unpack
 from workers.cache.scope import point_id
@@ -60,10 +62,14 @@ def counted() -> Counted:
     return Counted()
 
 
-@pytest.fixture(params=["memory", "path"])
+@pytest.fixture(params=["memory", "path", "server"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, counted: Counted) -> AsyncIterator[Store]:
-    async with opened(counted, tmp_path / "qdrant" if request.param == "path" else None) as store:
-        yield store
+    if request.param == "server":
+        async with qdrant_over_rest() as rest, opened(counted, url=rest.url, timeout_s=10) as store:
+            yield store
+    else:
+        async with opened(counted, tmp_path / "qdrant" if request.param == "path" else None) as store:
+            yield store
     assert counted == []
 
 
@@ -121,7 +127,7 @@ async def test_a_second_put_replaces_the_first(store: Store) -> None:
 
 
 async def test_lookups_leave_the_event_loop_free(store: Store) -> None:
-    await store.put([(entry(str(n)), vector(1, n)) for n in range(300)])
+    await store.put([(entry(str(n)), vector(1, n)) for n in range(64)])
     ticks = 0
 
     async def tick() -> None:
@@ -272,3 +278,54 @@ async def test_a_server_that_answers_nonsense_is_an_empty_cache(counted: Counted
 
 async def test_check_is_content_with_a_store_that_works(store: Store) -> None:
     await store.check()
+
+
+async def test_a_server_gets_its_indexes_and_the_key(counted: Counted) -> None:
+    async with qdrant_over_rest() as rest:
+        for _ in range(2):
+            with pytest.warns(UserWarning, match="insecure connection"):
+                store = await open_store(
+                    url=rest.url, api_key="secret", path=None, collection="answers", dim=DIM, timeout_s=10, observe=counted
+                )
+            assert "secret" not in repr(store)
+            await store.close()
+        assert rest.indexes["scope"].is_tenant
+        assert rest.indexes["expires_at"].range
+        assert rest.api_keys == {"secret"}
+    assert counted == []
+
+
+async def test_two_workers_may_make_the_collection_at_once(counted: Counted) -> None:
+    async with (
+        qdrant_over_rest() as rest,
+        opened(counted, url=rest.url, timeout_s=10) as a,
+        opened(counted, url=rest.url, timeout_s=10) as b,
+    ):
+        for store in (a, b):
+            store._ready = False
+        await rest.engine.delete_collection("answers")
+        await asyncio.gather(a.check(), b.check())
+        await a.put([(entry("a"), vector(1))])
+        assert await b.get([entry("a").point_id], NOON) != {}
+    assert counted == []
+
+
+async def test_a_collection_that_was_dropped_is_made_again(counted: Counted) -> None:
+    async with qdrant_over_rest() as rest, opened(counted, url=rest.url, timeout_s=10) as store:
+        await rest.engine.delete_collection("answers")
+        assert await store.get([entry("a").point_id], NOON) == {}
+        assert counted == [("error", "http_404")]
+        assert await store.put([(entry("a"), vector(1))]) == 1
+        assert await store.get([entry("a").point_id], NOON) != {}
+
+
+async def test_a_collection_replaced_by_another_kind_is_an_empty_cache(counted: Counted) -> None:
+    async with qdrant_over_rest() as rest, opened(counted, url=rest.url, timeout_s=10) as store:
+        await rest.engine.delete_collection("answers")
+        await store.get([entry("a").point_id], NOON)
+        await rest.engine.create_collection("answers", vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT))
+        counted.clear()
+        assert await store.get([entry("a").point_id], NOON) == {}
+        assert counted == [("error", "misfit")]
+        with pytest.raises(StoreMisfit, match="no vectors of ours"):
+            await store.check()
