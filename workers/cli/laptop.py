@@ -34,8 +34,9 @@ from workers.settings import Settings, secret
 
 KAFKA_PORT = 9092
 HTTP_PORT = 8080
-PARTITIONS = 3
-"""Of each topic on the embedded broker: enough to see keys spread, cheap for one process."""
+EMBEDDED_KAFKA = {"partitions": 3, "session_timeout_ms": 3_000, "heartbeat_interval_ms": 500}
+"""The embedded broker lets a consumer join after half its session time-out, and every stage joins twice; three partitions are enough to
+see keys spread."""
 LOCAL_CALL = {"window": model.SLOTS, "timeout_s": 120.0, "drain_s": 130.0}
 """A call to the local model waits in line behind others on one thread."""
 
@@ -146,7 +147,7 @@ async def _broker(settings: Settings, folder: Path, say: Say, stack: AsyncExitSt
     )
     say(f"Kafka: an embedded broker at {broker.bootstrap}, in memory{aside}")
     kafka = settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap, "idempotence": False})
-    return _unless_set(settings.model_copy(update={"kafka": kafka}), "kafka", {"partitions": PARTITIONS})
+    return _unless_set(settings.model_copy(update={"kafka": kafka}), "kafka", EMBEDDED_KAFKA)
 
 
 def _given(group: BaseModel, name: str) -> bool:
