@@ -44,7 +44,8 @@ class NoServer(Exception):
 @functools.cache
 def server() -> str:
     """The URL of the server's `postgres` database (`postgresql://user@host:port/postgres`)."""
-    return os.environ.get("SCRIMP_TEST_POSTGRES") or _start_embedded()
+    given = os.environ.get("SCRIMP_TEST_POSTGRES", "")
+    return given.replace("+asyncpg", "", 1) or _start_embedded()
 
 
 def _start_embedded() -> str:

@@ -40,6 +40,7 @@ _SQLITE_UNREACHABLE = {
     sqlite3.SQLITE_CANTOPEN: "unable to open database file",
     sqlite3.SQLITE_IOERR: "disk I/O error",
     sqlite3.SQLITE_FULL: "disk is full",
+    sqlite3.SQLITE_READONLY: "file is read-only",
 }
 
 _KEY_LOOKUPS_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}

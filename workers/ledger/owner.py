@@ -79,7 +79,9 @@ class Heartbeat:
         if self._task is None:
             return
         self._task.cancel()
-        await asyncio.wait([self._task])
+        (ended,) = await asyncio.gather(self._task, return_exceptions=True)
+        if not isinstance(ended, asyncio.CancelledError):
+            log.error("the heartbeat had broken: %r", ended)
         self._task = None
         self._beaten_at = None
         try:

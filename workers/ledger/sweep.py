@@ -127,11 +127,11 @@ async def purge_chunk(connection: AsyncConnection, keep: timedelta) -> int:
         sa.exists().where(attempt.c.request == request.c.id, attempt.c.answer.is_not(None)),
     )
     due: set[int] = set()
-    for which in (ended, never_ended):
-        found = await connection.execute(which.order_by(request.c.id).limit(CHUNK).with_for_update(key_share=True))
-        due.update(found.scalars())
+    for which in (ended.order_by(request.c.ended_at), never_ended.order_by(request.c.created_at)):  # as the partial indexes have them
+        due.update((await connection.execute(which.limit(CHUNK))).scalars())
     if due:
         rows = pack_ids(due)
+        await connection.execute(_LOCK, rows)
         await connection.execute(_FORGET_RESPONSE, rows)
         await connection.execute(_FORGET_ANSWERS, rows)
     else:

@@ -148,7 +148,7 @@ attempt = sa.Table(
     sa.Column("expires_at", Instant, nullable=False),
     sa.Column("settled_at", Instant),
     sa.CheckConstraint("state IN ('reserved', 'settled', 'unconfirmed', 'abandoned')", name="state"),
-    _index_of_some("attempt_reserved_ix", "worker", "state = 'reserved'"),
+    _index_of_some("attempt_reserved_ix", "request", "state = 'reserved'"),
     postgresql_with={"fillfactor": 70},  # each row is updated once, in its page
 )
 

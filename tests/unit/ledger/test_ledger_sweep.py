@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
 import sqlalchemy as sa
 
 from schemas import CostRecord
@@ -13,7 +14,6 @@ from schemas.types import utc_now
 from tests.unit.ledger.conftest import Start
 from tests.unit.ledger.scenario import ask, counters, dollars, drift, ending, execute, hold, settlement, silence
 from workers.ledger.ledger import Ledger
-from workers.ledger.sweep import CHUNK
 from workers.ledger.tables import request, worker
 from workers.ledger.types import Answered, Ended, Held, Used
 
@@ -85,10 +85,16 @@ async def test_sweepers_meet(start: Start, url: str) -> None:
     assert await drift(url) == {}
 
 
-async def test_more_than_one_chunk(start: Start, url: str) -> None:
+@pytest.fixture
+def chunk(monkeypatch: pytest.MonkeyPatch) -> int:
+    for module in ("sweep", "ledger"):
+        monkeypatch.setattr(f"workers.ledger.{module}.CHUNK", 10)
+    return 10
+
+
+async def test_more_than_one_chunk(start: Start, url: str, chunk: int) -> None:
     owner, sweeper = await start("owner"), await start("sweeper")
-    for batch in range(3):
-        await owner.open([ask(f"r{batch}-{i}", "1", 10, hold("10000")) for i in range(CHUNK // 2 - 1)])
+    await owner.open([ask(f"r{i}", "1", 10, hold("100")) for i in range(2 * chunk + 5)])
     await silence(url, owner)
     await sweeper.sweep()
     assert set(await states(url)) == {"unconfirmed"}
@@ -128,10 +134,10 @@ class TestPurge:
         assert await ledger.purge() == 1
         assert [r.answer for r in await execute(url, "SELECT answer FROM attempt")] == [None]
 
-    async def test_in_chunks(self, ledger: Ledger, url: str) -> None:
-        await ledger.end([ending(f"r{i}") for i in range(CHUNK + 10)])
+    async def test_in_chunks(self, ledger: Ledger, url: str, chunk: int) -> None:
+        await ledger.end([ending(f"r{i}") for i in range(chunk + 5)])
         await self.age(url, ended_at=8)
-        assert await ledger.purge() == CHUNK + 10
+        assert await ledger.purge() == chunk + 5
 
     async def test_workers_long_gone_are_forgotten(self, start: Start, url: str) -> None:
         gone, here = await start("gone"), await start("here")

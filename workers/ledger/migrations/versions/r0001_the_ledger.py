@@ -112,7 +112,7 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": 70},
     )
     reserved = sa.text("state = 'reserved'")
-    op.create_index("attempt_reserved_ix", "attempt", ["worker"], sqlite_where=reserved, postgresql_where=reserved)
+    op.create_index("attempt_reserved_ix", "attempt", ["request"], sqlite_where=reserved, postgresql_where=reserved)
     op.create_table(
         "budget_usage",
         sa.Column("id", Id, nullable=False),
