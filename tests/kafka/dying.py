@@ -1,4 +1,4 @@
-"""`python dying.py FOLDER run call`: the worker as it is, except that it kills itself with SIGKILL at a named point.
+"""`python -P dying.py FOLDER run call`: the worker as it is, except that it kills itself with SIGKILL at a named point.
 
 The port it wraps is the ledger's. A request named `die-POINT-…` picks the point; a file in FOLDER remembers that it happened, so that the
 next process, started by the same command, lives on.

@@ -1,4 +1,4 @@
-"""`python joining.py GATE run call`: the worker as it is, except that it joins its group only once the file GATE exists.
+"""`python -P joining.py GATE run call`: the worker as it is, except that it joins its group only once the file GATE exists.
 
 Starting takes seconds, so that without a gate nobody knows whether it joins while the others are busy.
 """

@@ -11,7 +11,7 @@ import pytest
 from tests.kafka.books import MICRO, account, rows
 from tests.kafka.fleet import Fleet
 from tests.kafka.provider import digest
-from tests.kafka.requests import question
+from tests.kafka.asking import question
 from tests.kafka.topics import Topics
 
 RATES = {"mini": (1, 4), "middle": (5, 20), "large": (25, 100)}

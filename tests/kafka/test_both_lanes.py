@@ -6,7 +6,7 @@ import asyncio
 
 from tests.kafka.books import account, assert_answered_once
 from tests.kafka.fleet import Fleet
-from tests.kafka.requests import question
+from tests.kafka.asking import question
 from tests.kafka.topics import Topics
 
 STAGES = ("all",)

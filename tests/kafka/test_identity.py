@@ -10,7 +10,7 @@ import pytest
 from tests.kafka.books import account, assert_answered_once, rows
 from tests.kafka.fleet import Fleet
 from tests.kafka.provider import digest
-from tests.kafka.requests import question
+from tests.kafka.asking import question
 from tests.kafka.topics import Topics
 
 
@@ -36,7 +36,7 @@ async def test_the_same_body_gets_the_stored_response_again(fleet: Fleet, topics
     first, second = await copies(topics, f"{tenant}/same", 2)
     assert first == second
     assert fleet.provider.counts()[digest(asked)] == 1
-    assert (await rows(fleet))[f"{tenant}/same"].states == ["settled"]
+    assert (await rows(fleet))[f"{tenant}/same"].sent == ["settled"]
     assert {record.value for record in topics.seen("costs", f"{tenant}/same")} == {topics.seen("costs", f"{tenant}/same")[0].value}
 
 
@@ -81,7 +81,7 @@ async def test_another_body_in_flight_is_a_conflict_and_the_first_is_answered(fl
     assert sorted(response["status"] for response in found) == ["answered", "rejected"]
     assert [r["reason"]["code"] for r in found if r["status"] == "rejected"] == ["request_id_conflict"]
     assert (fleet.provider.counts()[digest(asked)], fleet.provider.counts()[digest(other)]) == (1, 0)
-    assert (await rows(fleet))[f"{tenant}/one"].states == ["settled"]
+    assert (await rows(fleet))[f"{tenant}/one"].sent == ["settled"]
 
 
 async def test_another_tenant_may_use_the_same_id(fleet: Fleet, topics: Topics, tenant: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.kafka.books import account, assert_answered_once
 from tests.kafka.fleet import Fleet
-from tests.kafka.requests import questions
+from tests.kafka.asking import questions
 from tests.kafka.topics import Topics, eventually
 
 STAGES = ("classify", "cache", "compress", "attribute")
@@ -19,7 +19,7 @@ JOINING = Path(__file__).with_name("joining.py")
 async def test_consumers_that_come_and_go_lose_nothing_and_repeat_nothing(fleet: Fleet, topics: Topics, tenant: str) -> None:
     gates = {name: fleet.folder / f"{name}.gate" for name in ("call-1", "call-2", "call-3")}
     for name, gate in gates.items():
-        fleet.launch(name, by=(sys.executable, str(JOINING), str(gate)), call__window=2)
+        fleet.launch(name, by=(sys.executable, "-P", str(JOINING), str(gate)), call__window=2)
     await eventually(lambda: _all_wait(gates.values()), "the consumers did not start")
     fleet.provider.latency(0.3)
     requests = questions(tenant, 90)

@@ -16,7 +16,7 @@ import pytest
 from tests.kafka.books import account
 from tests.kafka.dying import POINTS
 from tests.kafka.fleet import Fleet
-from tests.kafka.requests import question, questions
+from tests.kafka.asking import question, questions
 from tests.kafka.topics import Topics
 
 STAGES = ("classify", "cache", "compress", "attribute")
@@ -43,7 +43,7 @@ LEFT = {
 @pytest.mark.parametrize("point", POINTS)
 async def test_sigkill_of_call(point: str, fleet: Fleet, topics: Topics, tenant: str) -> None:
     fleet.provider.latency(0.2)
-    mortal = (sys.executable, str(DYING), str(fleet.folder))
+    mortal = (sys.executable, "-P", str(DYING), str(fleet.folder))
     if not fleet.running("call"):
         await asyncio.to_thread(fleet.start, "call", by=mortal, call__window=4)
     others = questions(tenant, 12)
@@ -55,8 +55,8 @@ async def test_sigkill_of_call(point: str, fleet: Fleet, topics: Topics, tenant:
 
     accounts = await account(fleet, topics, [fatal, *others])
     assert all(one.response["status"] == "answered" for one in accounts.values())
-    assert all(one.row.states.count("settled") == 1 for one in accounts.values()), "somebody was charged twice"
-    assert (fleet_died := accounts[fatal["request_id"]]).row.states == LEFT[point].states
+    assert all(one.row.sent.count("settled") == 1 for one in accounts.values()), "somebody was charged twice"
+    assert (fleet_died := accounts[fatal["request_id"]]).row.sent == LEFT[point].states
     assert fleet_died.calls == LEFT[point].calls
     for one in accounts.values():
         assert one.calls <= 2, "a death repeats a call at most once"

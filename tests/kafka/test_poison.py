@@ -10,7 +10,7 @@ from aiokafka.structs import ConsumerRecord
 
 from tests.kafka.books import account, assert_answered_once, rows
 from tests.kafka.fleet import Fleet
-from tests.kafka.requests import question
+from tests.kafka.asking import question
 from tests.kafka.topics import Headers, Topics
 
 ODD: Headers = (

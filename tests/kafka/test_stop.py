@@ -9,7 +9,7 @@ import pytest
 
 from tests.kafka.books import account, assert_answered_once
 from tests.kafka.fleet import Fleet
-from tests.kafka.requests import questions
+from tests.kafka.asking import questions
 from tests.kafka.topics import Topics
 
 STAGES = ("classify", "cache", "compress", "attribute", "call")
