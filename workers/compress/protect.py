@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal
+
+LINE_END = 200
+"""Characters looked at from each end of a line."""
+
+SHORT_CELL = 25
+"""Characters a cell of comma-separated values has on average at most; clauses of prose are longer."""
 
 Kind = Literal["json", "markup", "code", "table", "numbers"]
 
@@ -25,12 +34,12 @@ _CODE_LINE = re.compile(
     re.X,
 )
 _KEY_VALUE = re.compile(r"^\s*(?:-\s+)?[\w.\"'-]+:(?:\s+\S.{0,60})?$")
-_TABLE_LINE = re.compile(r"\|.*\||\t.*\S|\S {2,}\S.* {2,}\S|^\s*[|+]?[-=+|: ]{5,}$")
-_NUMBER_LINE = re.compile(r"^[\s\d.,;:%€$£+/()eE-]*\d[\s\d.,;:%€$£+/()eE-]*$")
+_TABLE_LINE = re.compile(r"\|.*\||\S\t+\S|\S {3,}\S.*\S {3,}\S|\S {4,}[-+(]?[$€£]?\d[\d.,%)]*$|^\s*[|+]?[-=+|: ]{5,}$")
+_NUMBER_LINE = re.compile(r"^(?=\D*\d)[\s\d.,;:%€$£+/()eE-]++$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _INDENTED = re.compile(r"^(?: {4}|\t)\s*\S")
 _URGENT = re.compile(
-    r"\b(?:IMPORTANT|WARNING|CAUTION|DANGER|MUST|SHALL|NEVER|NOT|ONLY|REQUIRED|PROHIBITED)\b|(?:ВАЖНО|ВНИМАНИЕ|ACHTUNG|WICHTIG)\b|注意|警告|重要"
+    r"\b(?:IMPORTANT|WARNING|CAUTION|DANGER|MUST|SHALL|NEVER|NOT|ONLY|REQUIRED|PROHIBITED)\b|(?:ВАЖНО|ВНИМАНИЕ|ACHTUNG|WICHTIG)\b|警告|务必|严禁"
 )
 _NORMATIVE = re.compile(
     r"\b(?:not|never|must|shall|only|except|unless|without|cannot|may not|prohibited|forbidden|required|mandatory"
@@ -47,10 +56,10 @@ def kind(text: str) -> Kind | None:
         return "json"
     if _MARKUP.match(stripped) and stripped.endswith(">"):
         return "markup"
-    lines = [line for line in stripped.splitlines() if line.strip()]
+    lines = [_ends(line) for line in stripped.splitlines() if line.strip()]
     if _share(_NUMBER_LINE, lines) >= 0.6:
         return "numbers"
-    if len(lines) >= 3 and (_share(_TABLE_LINE, lines) >= 0.6 or _is_csv(lines)):
+    if len(lines) >= 2 and sum(_table_rows(lines)) >= 0.6 * len(lines):
         return "table"
     if len(lines) >= 3 and (_share(_CODE_LINE, lines) >= 0.4 or _share(_KEY_VALUE, lines) >= 0.6):
         return "code"
@@ -70,27 +79,59 @@ def normative(sentence: str) -> bool:
 def blocks(text: str) -> list[tuple[str, bool]]:
     """The text in order as (piece, protected): fenced and indented code, tables, JSON and number lines are protected, prose is not.
     Put together the pieces are the text."""
-    pieces: list[tuple[str, bool]] = []
+    lines = text.splitlines(keepends=True)
+    runs = groupby(zip(lines, _protected(lines), strict=True), key=itemgetter(1))
+    return [("".join(line for line, _ in run), protected) for protected, run in runs]
+
+
+def _protected(lines: Sequence[str]) -> list[bool]:
+    row = _table_rows([_ends(line.rstrip()) for line in lines])
+    protected: list[bool] = []
     fence: str | None = None
-    for line in text.splitlines(keepends=True):
+    for n, line in enumerate(lines):
         mark = _FENCE.match(line)
         if fence is None and mark:
-            fence, protected = mark[1], True
+            fence = mark[1]
+            protected.append(True)
         elif fence is not None:
-            fence, protected = (None if mark and mark[1] == fence else fence), True
+            fence = None if mark and mark[1] == fence else fence
+            protected.append(True)
         else:
-            protected = _line_protected(line.rstrip("\r\n"))
-        if pieces and pieces[-1][1] == protected:
-            pieces[-1] = (pieces[-1][0] + line, protected)
-        else:
-            pieces.append((line, protected))
-    return pieces
+            protected.append(row[n] or _line_protected(line.rstrip()))
+    return protected
+
+
+def _table_rows(lines: Sequence[str]) -> list[bool]:
+    """Rows come in runs: two lines with columns, or three with the same number of commas or semicolons. A single line with wide
+    gaps is a heading or a justified paragraph."""
+    rows = [False] * len(lines)
+    for signs, least in (([bool(_TABLE_LINE.search(line)) for line in lines], 2), ([_separators(line) for line in lines], 3)):
+        start = 0
+        for sign, run in groupby(signs):
+            end = start + sum(1 for _ in run)
+            if sign and end - start >= least:
+                rows[start:end] = [True] * (end - start)
+            start = end
+    return rows
+
+
+def _separators(line: str) -> tuple[str, int] | None:
+    """The separator of a line of short cells, and how often it occurs; None where it has no such look."""
+    for mark in (";", ",", "|", "\t"):
+        n = line.count(mark)
+        if n >= 2 and len(line) < SHORT_CELL * (n + 1) and not line.endswith((".", "!", "?")):
+            return mark, n
+    return None
 
 
 def _line_protected(line: str) -> bool:
-    return bool(_TABLE_LINE.search(line) or _NUMBER_LINE.match(line) or _INDENTED.match(line) or _CODE_LINE.search(line)) or _is_json(
-        line.strip()
-    )
+    ends = _ends(line)
+    return bool(_NUMBER_LINE.match(ends) or _INDENTED.match(ends) or _CODE_LINE.search(ends)) or _is_json(line.strip())
+
+
+def _ends(line: str) -> str:
+    """The line, or both ends of a very long one: what it is shows there, and patterns stay cheap."""
+    return line if len(line) <= 2 * LINE_END else f"{line[:LINE_END]} {line[-LINE_END:]}"
 
 
 def _is_json(text: str) -> bool:
@@ -105,15 +146,6 @@ def _is_json(text: str) -> bool:
         lines = text.splitlines()
         return len(lines) > 1 and all(_is_json(line.strip()) for line in lines if line.strip())
     return True
-
-
-def _is_csv(lines: list[str]) -> bool:
-    """Every line has the same number of the same separator, at least two, and cells are short."""
-    for mark in (",", ";", "|", "\t"):
-        counts = {line.count(mark) for line in lines}
-        if len(counts) == 1 and (n := counts.pop()) >= 2 and sum(map(len, lines)) / len(lines) / (n + 1) < 25:
-            return True
-    return False
 
 
 def _share(pattern: re.Pattern[str], lines: list[str]) -> float:

@@ -19,9 +19,15 @@ from workers.compress.terms import terms
 NEIGHBOUR = 0.25
 """Share of a neighbouring sentence's score that a sentence gets: an answer often stands beside the words of its question."""
 PASSAGE = 0.5
-"""Share of its passage's best score that a sentence gets: it belongs to the text that the question is about."""
+"""Share of its paragraph's best score that a sentence gets: it belongs to the text that the question is about."""
 NORMATIVE = 0.1
 """Bonus of a sentence that forbids, demands or excepts, as a share of the best score."""
+
+LONG_LINE = 200
+"""Characters. A text with such lines has one paragraph a line; in any other a blank line parts them."""
+
+_LINE = re.compile(r"\n\s*+$")
+_BLANK_LINE = re.compile(r"\n[^\S\n]*+\n\s*+$")
 
 STOP = frozenset(terms(
     "a an the of to in on at by for with from as is are was were be been being and or but if than then that this these those it its he"
@@ -50,13 +56,14 @@ class Selection:
     """`selected`, or the reason why the texts are the original ones."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Segment:
     text: str
-    passage: int
+    document: int
+    paragraph: int
+    """Counted through all documents."""
     fixed: bool
     """Kept in any case and outside the budget: protected blocks and urgent sentences."""
-    tokens: int = 0
 
 
 def select(texts: Sequence[str], question: str, rate: float, count: Callable[[str], int]) -> Selection:
@@ -65,25 +72,30 @@ def select(texts: Sequence[str], question: str, rate: float, count: Callable[[st
     if _WHOLE.search(question):
         return Selection(original, "whole_document")
     wanted = set(terms(question)) - STOP
-    segments = [_Segment(text, n, fixed) for n, whole in enumerate(texts) for text, fixed in _segments(whole)]
+    segments = _segments(texts)
     loose = [s for s in segments if not s.fixed]
-    for segment in loose:
-        segment.tokens = count(segment.text)
     scores = _scores(loose, wanted)
     if not any(scores):
         return Selection(original, "generic")
-    kept = _fill(loose, scores, rate * sum(s.tokens for s in loose))
-    chosen = {id(s) for s in kept}
-    parts = [[s.text for s in segments if s.passage == n and (s.fixed or id(s) in chosen)] for n in range(len(texts))]
+    # The space behind a sentence becomes part of the next one's first token.
+    kept = _fill([count(s.text.rstrip(" ")) for s in loose], scores, rate)
+    chosen = {id(loose[i]) for i in kept}
+    parts = [[s.text for s in segments if s.document == n and (s.fixed or id(s) in chosen)] for n in range(len(texts))]
     after = tuple("".join(p) for p in parts)
     return Selection(after, "selected") if after != original else Selection(original, "nothing_dropped")
 
 
-def _segments(text: str) -> list[tuple[str, bool]]:
-    pieces: list[tuple[str, bool]] = []
-    for piece, protected in blocks(text):
-        pieces += [(piece, True)] if protected else [(s, urgent(s)) for s in sentences(piece)]
-    return pieces
+def _segments(texts: Sequence[str]) -> list[_Segment]:
+    segments: list[_Segment] = []
+    paragraph = 0
+    for n, text in enumerate(texts):
+        long_lines = any(len(line) > LONG_LINE for line in text.splitlines())
+        for piece, protected in blocks(text):
+            paragraph += 1
+            for part in [piece] if protected else sentences(piece):
+                segments.append(_Segment(part, n, paragraph, fixed=protected or urgent(part)))
+                paragraph += bool((_LINE if long_lines else _BLANK_LINE).search(part))
+    return segments
 
 
 def _scores(segments: Sequence[_Segment], wanted: set[str]) -> list[float]:
@@ -91,25 +103,23 @@ def _scores(segments: Sequence[_Segment], wanted: set[str]) -> list[float]:
     best = max(raw, default=0.0)
     if best == 0:
         return raw
-    passage: dict[int, float] = {}
+    top: dict[int, float] = {}
     for segment, score in zip(segments, raw, strict=True):
-        passage[segment.passage] = max(passage.get(segment.passage, 0.0), score)
+        top[segment.paragraph] = max(top.get(segment.paragraph, 0.0), score)
     smooth = []
     for i, segment in enumerate(segments):
-        score = raw[i] + PASSAGE * passage[segment.passage]
-        for j in (i - 1, i + 1):
-            if 0 <= j < len(segments) and segments[j].passage == segment.passage:
-                score += NEIGHBOUR * raw[j]
-        smooth.append(score + NORMATIVE * best * normative(segment.text))
+        beside = sum(raw[j] for j in (i - 1, i + 1) if 0 <= j < len(segments) and segments[j].document == segment.document)
+        smooth.append(raw[i] + NEIGHBOUR * beside + PASSAGE * top[segment.paragraph] + NORMATIVE * best * normative(segment.text))
     return smooth
 
 
-def _fill(segments: Sequence[_Segment], scores: Sequence[float], budget: float) -> list[_Segment]:
-    """The best first, skipping what no longer fits; the very best in any case. Equal scores: the earlier one."""
-    kept: list[_Segment] = []
+def _fill(tokens: Sequence[int], scores: Sequence[float], rate: float) -> list[int]:
+    """Which sentences to keep: the best first, skipping what no longer fits; the very best in any case. Equal scores: the earlier one."""
+    budget = rate * sum(tokens)
+    kept: list[int] = []
     used = 0
-    for i in sorted(range(len(segments)), key=lambda i: (-scores[i], i)):
-        if not kept or used + segments[i].tokens <= budget:
-            kept.append(segments[i])
-            used += segments[i].tokens
+    for i in sorted(range(len(tokens)), key=lambda i: (-scores[i], i)):
+        if not kept or used + tokens[i] <= budget:
+            kept.append(i)
+            used += tokens[i]
     return kept
