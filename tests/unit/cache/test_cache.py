@@ -138,10 +138,12 @@ async def test_between_the_thresholds_is_a_miss(stages: Stages, counted: Counted
 
 
 async def test_a_miss_carries_the_key_and_the_event(stages: Stages, encoder: Encoder) -> None:
-    event = ask(RESET).model_copy(update={"newer_field": 1})
+    plain = ask(RESET)
+    event = Classified.model_validate({"facts": plain.facts, "prompt": plain.prompt, "plan": plain.plan, "newer_field": 1})
     missed = await stages.look(event)
     assert isinstance(missed, Missed)
     assert (missed.facts, missed.prompt, missed.plan) == (event.facts, event.prompt, event.plan)
+    assert missed.model_extra == {"newer_field": 1}
     assert missed.cache_key is not None
     assert missed.cache_key.text == RESET
     assert missed.cache_key.vector is not None

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import Classified, Document, Message, Params
+from schemas import Classified, Document, Message, Params, Prompt
 from tests.unit.cache.events import ask
-from workers.cache.scope import point_id, same, scope
+from workers.cache.scope import SCHEMA, point_id, same, scope
 
 SYSTEM = Message(role="system", content="You are brief.")
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
@@ -88,6 +88,18 @@ def test_every_difference_gives_another_scope() -> None:
 )
 def test_what_changes_no_answer_changes_no_scope(alike: Classified) -> None:
     assert of(alike) == of(ask("q"))
+
+
+def test_a_field_that_we_do_not_know_may_change_the_answer() -> None:
+    event = ask("q")
+    newer = event.model_copy(update={"prompt": Prompt.model_validate({"messages": event.prompt.messages, "newer_field": 1})})
+    assert of(newer) != of(event)
+
+
+def test_a_new_meaning_leaves_the_old_entries_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = of(ask("q"))
+    monkeypatch.setattr("workers.cache.scope.SCHEMA", SCHEMA + 1)
+    assert of(ask("q")) != before
 
 
 def test_nobody_owns_nothing() -> None:

@@ -100,6 +100,22 @@ async def test_another_scope_is_never_found(store: Store) -> None:
     assert await store.search([search(vector(1), scope="ours")], NOON) == [[]]
 
 
+async def test_others_do_not_stand_in_the_way(store: Store) -> None:
+    theirs = [(entry(str(n), scope="theirs"), vector(1)) for n in range(9)]
+    expired = [(entry(str(n), ttl_s=1), vector(1)) for n in range(9)]
+    await store.put([*theirs, *expired, (entry("mine"), vector(1, 0.1))])
+    (hits,) = await store.search([search(vector(1))], NOON + timedelta(seconds=1))
+    assert [hit.entry.text for hit in hits] == ["mine"]
+
+
+async def test_a_server_that_ignores_the_filter_gives_nothing_away(counted: Counted) -> None:
+    async with qdrant_over_rest() as rest, opened(counted, url=rest.url, timeout_s=10) as store:
+        await store.put([(entry("theirs", scope="theirs"), vector(1)), (entry("old", ttl_s=1), vector(1)), (entry("mine"), vector(1))])
+        rest.deaf = True
+        (hits,) = await store.search([search(vector(1))], NOON + timedelta(seconds=1))
+    assert [hit.entry.text for hit in hits] == ["mine"]
+
+
 async def test_many_searches_are_answered_in_order(store: Store) -> None:
     n = 3 * module.SEARCHES_A_CALL + 1
     await store.put([(entry(f"text {i}", scope=f"scope {i}"), vector(1, i)) for i in range(n)])
