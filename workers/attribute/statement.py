@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
-from operator import add
 
 from schemas import AttemptRecord, CostRecord, Finished, Response, Usage
 from workers.attribute.baseline import Figures, Measure, figures
@@ -40,7 +38,7 @@ def statement(finished: Finished, books: Books, prices: Prices) -> Statement:
     """The statement of an ending that claims its id."""
     answering = _answering(finished, books.attempts)
     money = figures(books.attempts, answering, _measure(finished, answering, prices), prices.reference)
-    usage = reduce(add, (a.usage for a in books.attempts if a.state == "settled"), Usage())
+    usage = sum((a.usage for a in books.attempts if a.state == "settled"), Usage())
     return Statement(
         response=_encode(_response(finished, books, usage, money)),
         cost_record=_encode(_cost_record(finished, books, usage, money, answering, prices)),

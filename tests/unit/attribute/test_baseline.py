@@ -43,10 +43,11 @@ def attempts(draw: st.DrawFn) -> Attempt:
     return attempt(draw(st.integers(1, 9)), rates=draw(st.none() | known_rates), used=draw(usages()), state=state, cost=cost)
 
 
+around = st.builds(TokensAround, before=st.integers(0, 500_000), after=st.integers(0, 500_000))
 measures = st.builds(
     Measure,
     usages(),
-    st.none() | st.builds(TokensAround, before=st.integers(0, 500_000), after=st.integers(0, 500_000)),
+    st.none() | around,
     st.none() | known_rates,
     st.booleans(),
 )
@@ -102,11 +103,12 @@ def test_without_an_answer_routing_carries_what_was_spent(made: list[Attempt], r
     assert (money.saved.cache, money.saved.compression, money.saved.batch) == (ZERO, ZERO, ZERO)
 
 
-@given(endings().filter(lambda e: e[1] is not None and not (e[2] and e[2].batch)))
+@given(st.lists(attempts(), max_size=3), usages(), known_rates, st.none() | around, st.none() | known_rates)
 def test_a_plain_call_saves_nothing_by_cache_or_batch(
-    ending: tuple[list[Attempt], Attempt | None, Measure | None, Rates | None],
+    made: list[Attempt], used: Usage, own: Rates, tokens: TokensAround | None, reference: Rates | None
 ) -> None:
-    money = figures(*ending)
+    answering = attempt(10, rates=own, used=used)
+    money = figures([*made, answering], answering, Measure(used, tokens, own), reference)
     assert (money.saved.cache, money.saved.batch) == (ZERO, ZERO)
 
 

@@ -119,7 +119,7 @@ def test_nothing_called_nothing_spent() -> None:
 
 
 def test_a_cache_hit_is_measured_by_the_stored_answer() -> None:
-    stored = CachedFrom(usage=usage(2000, 100), tokens=TokensAround(before=300, after=300), similarity=0.97)
+    stored = CachedFrom(usage=usage(1000, 100), tokens=TokensAround(before=600, after=300), similarity=0.97)
     told = response(answered(source="cache_semantic", cached_from=stored, usage=None, accepted=False))
     assert (told["attempts"], told["cost_usd"], told["usage"]["input_tokens"]) == (0, "0", 0)
     assert told["saved_usd"] == {"routing": "0.0208", "cache": "0.0022", "compression": "0", "batch": "0"}

@@ -126,7 +126,9 @@ def test_prices_by_range(price_map: Any) -> None:
         {**PLAIN, "input_cost_per_token": 0, "output_cost_per_token": 0.0},
         {**PLAIN, "input_cost_per_token": "0.1"},
         {"litellm_provider": "openai", "input_cost_per_second": 0.001},
+        {**PLAIN, "input_cost_per_token_above_200k_tokens": None},
         {"litellm_provider": "openai", "tiered_pricing": [{"input_cost_per_token": 1e-06, "range": [0, 10]}]},
+        {**RANGES, "litellm_provider": "openai", "tiered_pricing": [RANGES["tiered_pricing"][0], {"range": [256000, 1000000]}]},
         {"litellm_provider": "openai", "tiered_pricing": [{"max_results_range": [0, 25], "input_cost_per_query": 0.005}]},
     ],
 )
