@@ -136,8 +136,8 @@ async def _qdrant(settings: Settings) -> list[Finding]:
 
 
 async def _encoder(settings: Settings) -> list[Finding]:
-    from workers.encoder.bundled import EncoderMissing
     from workers.encoder.encoder import open_encoder
+    from workers.encoder.errors import EncoderMissing
 
     given = settings.encoder
     if given.path is None:

@@ -53,7 +53,7 @@ def _wrong_setting() -> tuple[type[Exception], ...]:
 
 def _cannot() -> tuple[type[Exception], ...]:
     """Looked at only when something went wrong: the classes stand beside heavy imports."""
-    from workers.encoder.bundled import EncoderMissing
+    from workers.encoder.errors import EncoderMissing
     from workers.laptop.process import LaptopError
     from workers.ledger.migrate import LedgerNotReady
     from workers.outcomes import Unavailable

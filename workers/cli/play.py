@@ -11,16 +11,16 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
 
 import typer
 from rich.console import Console
 
-from schemas import UNCLAIMED, Compressed, CostRecord, Response, TokensAround
 from schemas.types import utc_now
 from workers import topics
+from workers.cli.inbox import TAKES, Inbox
 from workers.cli.laptop import Running, first, laptop, scratch
 from workers.cli.run import stop_on_signals
 from workers.cli.show import Seen, display
@@ -28,7 +28,7 @@ from workers.cli.summary import Run
 from workers.laptop.model import TITLE
 from workers.laptop.policy import LIST_PRICES
 from workers.pipeline import STAGES
-from workers.runtime.client import Client, Record
+from workers.runtime.client import Client, Offsets, Record
 from workers.settings import Settings
 
 DEADLINE_S = 600
@@ -67,24 +67,23 @@ async def _play(running: Running, console: Console) -> Run:
     """Publish the waves, read everything back, and ask the model server how often it was called."""
     kafka = running.settings.kafka
     script = list(_script())
-    inbox = Inbox({row.key: row.about for row in script})
+    inbox = Inbox({row.key: row.about for row in script}, kafka.topic_prefix)
     begin = time.monotonic()
     async with Client(kafka) as client:
-        requests, finished = client.name(topics.REQUESTS), client.name(topics.FINISHED)
-        answers = client.follow(await client.ends(*(client.name(t) for t in inbox.takes)))
+        requests = client.name(topics.REQUESTS)
+        answers = client.follow(await client.ends(*(client.name(t) for t in TAKES)))
         with display(console, total=len(script)) as show:
             for wave in sorted({row.wave for row in script}):
                 rows = [row for row in script if row.wave == wave]
                 await client.publish(requests, [(row.key, row.value) for row in rows])
-                await _collect(answers, inbox, {row.key for row in rows}, kafka.topic_prefix, show)
-                # An answer is out before the cache has stored it.
-                await _caught_up(client, STAGES["remember"].group(kafka.group_prefix, "interactive"), finished)
+                await _collect(answers, inbox, {row.key for row in rows}, show)
+                await _remembered(client, STAGES["remember"].group(kafka.group_prefix, "interactive"), inbox.past_finished())
     seconds = time.monotonic() - begin
     models = ", ".join(sorted({model.litellm for model in running.policy().models.values()}))
     return Run(
         asked=len(script),
         endings=inbox.endings(),
-        records=list(inbox.records.values()),
+        records=inbox.booked(),
         calls=await running.model.calls() if running.model else None,
         seconds=seconds,
         served_by=TITLE if running.model else models,
@@ -112,64 +111,20 @@ def _script() -> Iterator[Row]:
         )
 
 
-@dataclass
-class Inbox:
-    """What came back for the requests of this run."""
-
-    about: dict[str, str]
-    responses: dict[str, Response] = field(default_factory=dict)
-    records: dict[str, CostRecord] = field(default_factory=dict)
-    tokens: dict[str, TokensAround] = field(default_factory=dict)
-
-    takes = (topics.COMPRESSED, topics.RESPONSES, topics.COSTS)
-
-    def take(self, topic: str, value: bytes) -> Response | None:
-        """Note one record; returns the response that is new, if it is one."""
-        if topic == topics.COMPRESSED.name:
-            event = Compressed.model_validate_json(value)
-            if event.facts.key in self.about:
-                self.tokens[event.facts.key] = event.tokens
-        elif topic == topics.COSTS.name:
-            record = CostRecord.model_validate_json(value)
-            if (key := f"{record.tenant}/{record.request_id}") in self.about:
-                self.records[key] = record
-        else:
-            response = Response.model_validate_json(value)
-            if (key := f"{response.tenant}/{response.request_id}") in self.about and key not in self.responses:
-                self.responses[key] = response
-                return response
-        return None
-
-    def complete(self, keys: set[str]) -> bool:
-        """Whether each of them has its response and, where it should be in the books, its cost record."""
-        return all(
-            (r := self.responses.get(key)) is not None and (key in self.records or (r.reason is not None and r.reason.code in UNCLAIMED))
-            for key in keys
-        )
-
-    def seen(self, response: Response) -> Seen:
-        key = f"{response.tenant}/{response.request_id}"
-        return Seen(response, self.about[key], self.tokens.get(key))
-
-    def endings(self) -> list[Seen]:
-        return [self.seen(self.responses[key]) for key in self.about if key in self.responses]
-
-
-async def _collect(
-    answers: AsyncIterator[Sequence[Record]], inbox: Inbox, keys: set[str], prefix: str, show: Callable[[Seen], None]
-) -> None:
+async def _collect(answers: AsyncIterator[Sequence[Record]], inbox: Inbox, keys: set[str], show: Callable[[Seen], None]) -> None:
     """Read until every request of the wave is complete, or nothing has come for too long."""
     last = time.monotonic()
     while not inbox.complete(keys) and time.monotonic() - last < SILENCE_S:
-        batch = [(r.topic.removeprefix(prefix), r.value) for r in await anext(answers) if r.value is not None]
-        for topic, value in sorted(batch, key=lambda r: r[0] != topics.COMPRESSED.name):
+        if batch := await anext(answers):
             last = time.monotonic()
-            if (response := inbox.take(topic, value)) is not None:
-                show(inbox.seen(response))
+            for seen in inbox.take(batch):
+                show(seen)
 
 
-async def _caught_up(client: Client, group: str, topic: str) -> None:
+async def _remembered(client: Client, group: str, finished: Offsets) -> None:
+    """Wait until the cache has stored the wave's answers, which go out before that."""
     for _ in range(SILENCE_S * 10):
-        if not await client.behind(group, topic):
+        committed = await client.committed(group, finished)
+        if all(committed[partition] >= offset for partition, offset in finished.items()):
             return
         await asyncio.sleep(0.1)
