@@ -50,8 +50,10 @@ class Topics:
                 bootstrap_servers=bootstrap, enable_idempotence=self._fleet.broker.idempotence, max_request_size=4 << 20
             )
             self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+            # Questions about offsets get a connection of their own: on the consumer's they would wait behind its long polls.
+            self._ends = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
             self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-            for client, stop in ((self._producer, "stop"), (self._consumer, "stop"), (self._admin, "close")):
+            for client, stop in ((self._producer, "stop"), (self._consumer, "stop"), (self._ends, "stop"), (self._admin, "close")):
                 stack.push_async_callback(getattr(client, stop))
                 await client.start()
             self._mine = [tp for name in READ_HERE for tp in self._partitions(name)]
@@ -77,7 +79,7 @@ class Topics:
     async def catch_up(self) -> None:
         """Read everything that stands on the topics at this moment."""
         async with self._lock:
-            ends = await self._consumer.end_offsets(self._mine)
+            ends = await self._ends.end_offsets(self._mine)
             for tp, end in ends.items():
                 while await self._consumer.position(tp) < end:
                     for records in (await self._consumer.getmany(timeout_ms=100)).values():
@@ -141,7 +143,7 @@ class Topics:
         async def done() -> bool:
             nonlocal open_at
             for stage, topic in READS.items():
-                ends = await self._consumer.end_offsets(self._partitions(topic + suffix))
+                ends = await self._ends.end_offsets(self._partitions(topic + suffix))
                 committed = await self.committed(stage, suffix)
                 behind = {tp.partition: (committed.get(tp.partition, 0), end) for tp, end in ends.items()}
                 if any(at < end for at, end in behind.values()):
