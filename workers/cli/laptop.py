@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from workers.laptop import model
 from workers.laptop.broker import embedded_broker, free_port
 from workers.laptop.model import LocalModel, local_model
 from workers.laptop.policy import over_local_model, over_provider
-from workers.laptop.process import Child
+from workers.laptop.process import Child, first
 from workers.ledger.migrate import upgrade
 from workers.pipeline import STAGES
 from workers.policy import PolicyFile
@@ -60,21 +60,6 @@ class Running:
     async def _stages(self) -> None:
         await asyncio.shield(self.stages)
         raise AssertionError("the stages ended without being told to")
-
-
-async def first(*work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of what finishes first. The others are cancelled and awaited; an error of any of them is raised."""
-    tasks = [asyncio.ensure_future(w) for w in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in ended:
-        if isinstance(result, Exception):
-            raise result
-    return done.pop().result()
 
 
 @asynccontextmanager

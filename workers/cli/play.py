@@ -21,12 +21,13 @@ from rich.console import Console
 from schemas.types import utc_now
 from workers import topics
 from workers.cli.inbox import TAKES, Inbox
-from workers.cli.laptop import Running, first, laptop, scratch
+from workers.cli.laptop import Running, laptop, scratch
 from workers.cli.run import stop_on_signals
 from workers.cli.show import Seen, display
 from workers.cli.summary import Run
 from workers.laptop.model import TITLE
 from workers.laptop.policy import LIST_PRICES
+from workers.laptop.process import first
 from workers.pipeline import STAGES
 from workers.runtime.client import Client, Offsets, Record
 from workers.settings import Settings

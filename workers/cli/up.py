@@ -33,8 +33,9 @@ def _say(line: str) -> None:
 
 
 async def _up(settings: Settings, provider: str | None) -> None:
-    from workers.cli.laptop import first, laptop, scratch
+    from workers.cli.laptop import laptop, scratch
     from workers.cli.run import stop_on_signals
+    from workers.laptop.process import first
 
     async def serve() -> None:
         async with scratch(_say) as folder, laptop(settings, folder, _say, provider=provider, demo=False) as running:

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.laptop.process import Child, LaptopError, child
+from workers.laptop.process import Child, LaptopError, child, first
 from workers.outcomes import Unavailable
 from workers.runtime.client import Client
 from workers.settings import Kafka
@@ -68,24 +68,23 @@ async def embedded_broker(port: int | None, folder: Path) -> AsyncIterator[Broke
     guard = [sys.executable, "-m", "workers.laptop.process"]
     broker = [str(binary(folder)), "broker", "--storage-engine", "memory://tansu/", "--listener-url", url, "--advertised-listener-url", url]
     async with child("the embedded broker", [*guard, *broker], folder / "broker.log") as running:
-        await _answers(running, address)
+        try:
+            await asyncio.wait_for(first(_answers(address), running.ended()), START_S)
+        except TimeoutError as e:
+            raise LaptopError(f"the embedded broker at {address} was not ready after {START_S} s (its log: {running.log})") from e
+        # A stranger may have taken the port meanwhile, and have answered in our broker's place.
+        running.check()
         yield Broker(address, running)
 
 
-async def _answers(running: Child, address: str) -> None:
-    last = "it does not answer"
-    for _ in range(START_S * 10):
-        running.check()
+async def _answers(address: str) -> None:
+    while True:
         try:
             _, writer = await asyncio.open_connection(*address.split(":"))
             writer.close()
             async with Client(Kafka(bootstrap_servers=address, idempotence=False)) as client:
                 await client.topics()
-        except (OSError, Unavailable) as e:
-            last = str(e)
+        except (OSError, Unavailable):
             await asyncio.sleep(0.1)
         else:
-            # A stranger may hold the port and answer in our broker's place.
-            running.check()
             return
-    raise LaptopError(f"the embedded broker at {address} was not ready after {START_S} s: {last} (its log: {running.log})")

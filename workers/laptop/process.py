@@ -13,11 +13,11 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 STOP_S = 5
 """Seconds that a child gets to go after its pipe has been closed."""
@@ -74,6 +74,21 @@ async def child(name: str, command: Sequence[str], log: Path) -> AsyncIterator[C
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+async def first(*work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of what finishes first. The others are cancelled and awaited; an error of any of them is raised."""
+    tasks = [asyncio.ensure_future(w) for w in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in ended:
+        if isinstance(result, Exception):
+            raise result
+    return done.pop().result()
 
 
 def when_orphaned(stop: Callable[[], object]) -> None:
