@@ -13,6 +13,7 @@ from collections import Counter
 from typing import Literal
 
 from workers.cache import words as w
+from workers.cache.scope import same
 
 Reason = Literal["length", "code", "unreadable", "numbers", "negation", "opposites", "entities", "question", "order", "words"]
 
@@ -33,9 +34,9 @@ def comparable(text: str) -> bool:
 
 def veto(asked: str, cached: str) -> Reason | None:
     """Why the answer to `cached` must not be served to `asked`; None: nothing speaks against it. Symmetric."""
-    a, b = _clean(asked), _clean(cached)
-    if a == b:
+    if same(asked) == same(cached):
         return None
+    a, b = _clean(asked), _clean(cached)
     if max(len(a), len(b)) > MAX_CHARS:
         return "length"
     if _CODE.search(asked.strip()) or _CODE.search(cached.strip()):
@@ -57,7 +58,8 @@ def _clean(text: str) -> str:
 def _compare(a: list[str], b: list[str]) -> Reason | None:
     stems_a, stems_b = [_stem(word) for word in a], [_stem(word) for word in b]
     if stems_a == stems_b:
-        return None
+        # Nothing but silent words ("what is it?"): that says what neither asks about.
+        return None if set(a) - w.QUESTIONS else "words"
     only_a, only_b = _without(a, stems_b), _without(b, stems_a)
     if not only_a and not only_b:
         return "order"

@@ -156,6 +156,11 @@ OTHER = [
     ("How do I clean glasses?", "How do I clean a glass?", None),
     ("Books by Woolf", "Books about Woolf", None),
     ("What did the treaty change?", "What does the treaty change?", None),
+    ("What is it?", "What is that?", None),
+    ("How do you do?", "How do you do that?", None),
+    ("Why is that so?", "Why is this?", None),
+    ("What does this print?\nif a:\n  b\nc", "What does this print?\nif a:\n  b\n  c", "code"),
+    ("?", "...", None),
     # what the rules cannot read
     ("日本の首都はどこですか", "中国の首都はどこですか", "unreadable"),
     ("パスワードを有効にする方法", "パスワードを無効にする方法", "unreadable"),

@@ -89,6 +89,16 @@ async def test_neighbours_come_nearest_first_and_only_above_the_threshold(store:
     assert hits[1].similarity == pytest.approx(1 / np.hypot(1, 0.3), abs=1e-5)
 
 
+async def test_a_similarity_is_never_above_one(store: Store) -> None:
+    dice = np.random.default_rng(1)
+    vectors = [vector(*dice.normal(size=DIM)) for _ in range(48)]
+    await store.put([(entry("a", scope=str(i)), v) for i, v in enumerate(vectors)])
+    found = await store.search([search(v, scope=str(i)) for i, v in enumerate(vectors)], NOON)
+    similarities = [hits[0].similarity for hits in found]
+    assert max(similarities) <= 1
+    assert min(similarities) == pytest.approx(1)
+
+
 async def test_at_most_five_neighbours(store: Store) -> None:
     await store.put([(entry(str(n)), vector(1, n / 100)) for n in range(9)])
     (hits,) = await store.search([search(vector(1))], NOON)

@@ -58,6 +58,25 @@ def test_a_failing_model_is_named_and_the_text_is_not(encoder: Encoder, monkeypa
     assert "private" not in str(failure.value)
 
 
+def test_texts_of_one_length_share_a_batch(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def embed(texts: list[str], batch_size: int) -> list[np.ndarray]:
+        seen.extend(texts)
+        return [np.full(384, len(text), dtype=np.float32) for text in texts]
+
+    monkeypatch.setattr(encoder._model, "embed", embed)
+    encoder.encode(["ccc", "a", "bb", "dddd"])
+    assert seen == ["a", "bb", "ccc", "dddd"]
+
+
+def test_the_model_reads_256_tokens(encoder: Encoder) -> None:
+    # Each word is one token; two more frame the text.
+    start, end, beyond = encoder.encode(["sun " * 254, "sun " * 253 + "moon", "sun " * 254 + "moon"])
+    assert float(start @ end) < 0.9999
+    assert float(start @ beyond) == pytest.approx(1, abs=1e-6)
+
+
 def test_no_text_no_vector(encoder: Encoder) -> None:
     assert encoder.encode([]) == []
 
