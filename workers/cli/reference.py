@@ -1,4 +1,4 @@
-"""Writes the reference pages that the code itself can write: every setting, every key of the policy, the policy's JSON Schema.
+"""Writes the reference pages that the code itself can write: every setting, every key of the policy, its JSON Schema, AsyncAPI.
 
 python -m workers.cli.reference            write them to docs/reference/
 python -m workers.cli.reference --check    write nothing; exit 1 and name the files that are not current
@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from workers.policy import AuditPolicy, Budget, CachePolicy, CompressPolicy, Model, Policy, Price, Rules, Tenant
+from workers.runtime.asyncapi import document
 from workers.settings import variables
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
@@ -43,6 +44,7 @@ def files() -> Iterator[tuple[str, str]]:
     yield "settings.md", settings_page()
     yield "policy.md", policy_page()
     yield "policy.schema.json", json.dumps(policy_schema(), indent=2, ensure_ascii=False) + "\n"
+    yield "asyncapi.json", json.dumps(document(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def policy_schema() -> dict[str, Any]:
