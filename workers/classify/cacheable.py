@@ -186,13 +186,11 @@ def _deictic(asked: str, sentences: Sequence[str], *, material: bool, follows: b
         return True
     if pointing.POINTS.search(bare) or pointing.POINTS.search(asked):
         return True
-    if (
-        (m := pointing.PRONOUN.search(asked))
-        and not _names(asked[: m.start()])
-        and not pointing.EXPLETIVE.search(first)
-        and "between" not in asked
-    ):
-        return True
+    if "between" not in asked and not pointing.EXPLETIVE.search(first):
+        if (m := pointing.PRONOUN.search(asked)) and not _names(asked[: m.start()]):
+            return True
+        if (m := pointing.OBJECT.search(bare)) and _names(bare[: m.end(1)]) == [m[1]]:
+            return True
     return (
         not _names(asked, pointing.GENERIC) and not re.search(r"\byou\b", asked) and not _HAN.search(asked) and not _CYRILLIC.search(asked)
     )

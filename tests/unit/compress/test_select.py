@@ -53,6 +53,13 @@ def test_the_order_is_the_documents() -> None:
     assert places == sorted(places)
 
 
+def test_the_paragraph_of_a_good_sentence_is_kept_before_other_paragraphs() -> None:
+    other = "\n\n".join(" ".join(FILLER[n:] + FILLER[:n]) for n in range(3))
+    near = f"{ANSWER} {FILLER[0]} {FILLER[1]} It replaced a ferry."
+    got = select([f"{other}\n\n{near}\n\n{other}"], "Who opened the bridge over the Ilme?", 0.1, count)
+    assert "It replaced a ferry." in got.texts[0]
+
+
 def test_the_document_that_answers_gets_the_budget() -> None:
     other = " ".join(FILLER * 3)
     relevant, dropped = select([LONG, other], "Who opened the bridge over the Ilme?", 0.4, count).texts

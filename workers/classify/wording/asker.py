@@ -7,7 +7,7 @@ import re
 from workers.classify.wording.patterns import any_of
 
 HOW_TO = any_of(
-    r"^(?:and |but |so )?(?:how (?:do|can|could|should|would|might|must|does|am) (?:i|we|you|one|someone|people|a person)"
+    r"^(?:and |but |so )?(?:how (?:do|can|could|should|would|might|must|does) (?:i|we|you|one|someone|people|a person)"
     r"|how to|how long (?:do|should|can|must) i|how often (?:do|should|can) i)\b(?! (?:owe|have|stand|look|rank|supposed))",
     r"^what (?:is|are|would be) the (?:\w+ )?(?:(?:best|right|proper|correct|easiest|fastest|quickest|safest"
     r"|simplest) (?:ways?|methods?|approach|time|practices?|process)|steps?|process|procedure|requirements?|rules?|ways?)\b",
@@ -19,6 +19,8 @@ HOW_TO = any_of(
     r"|^(?:please )?(?:tell|show|teach) me (?:how to|the (?:steps|way))\b|^explain how to\b|^(?:can|could|would) you (?:tell"
     r"|show|teach|explain to) me how (?:to|i)\b|^i (?:want|need|would like) to (?:know|learn|find out) how (?:to|i can"
     r"|do i)\b|^(?:what|which) (?:documents?|steps|papers|forms) do i need\b",
+    r"^(?:(?:can|could|will|would) you |please |i need you to )*help me (?:to |with )?"
+    r"(?!book|find|cancel|order|pay|make|set|schedule|get|send|transfer|check|track|locate|reserve|with my|my)\w+",
 )
 """Asks for a way that is the same for everybody, whatever the asker calls theirs."""
 
@@ -67,6 +69,7 @@ MY_RECORD = re.compile(rf"\b(?:my|mine|our)\b(?: [\w'-]+){{0,3}} {RECORDS}\b|\b(
 
 
 FIRST_PERSON = re.compile(
+    r"\b(?:about|of|with|by|than|remember|know|like) me\b|^(?:do|did|have|are|were|will|when do|where do|what do|what did) we\b|"
     r"\b(?:i|my|mine|myself|im|ive)\b|\bour\b(?! (?:solar|planet|galaxy|world|sun|moon|earth|bod\w+|eyes?|brains?|species"
     r"|universe|society|lives|ancestors|time|atmosphere|oceans?|dreams|own))|\b(?:remind|wake|book|order|text|call|send|buy"
     r"|charge|sign|bill|owe|upgrade|notify|locate|find|near|for|take|drive|put|enroll|register|get) (?:me"
@@ -164,6 +167,8 @@ OWN = any_of(
     r"|did not|didn't|never) (?:lost|stolen|missing|damaged|hacked|compromised|broken|declined|eaten|arrive|show|come)",
     r"\b(?:tank|fuel|gas|tires?|oil|battery|charge)\b.*\b(?:left|level|low|pressure|full|empty|remaining|range|need|needs)\b"
     r"|\b(?:level|pressure)\b.*\b(?:tires?|fuel|gas|oil|tank)\b|\bmpg\b.*\b(?:getting|this|car get)\b|\bhow far can i\b",
+    r"\b(?:meetings?|appointments?)\b.*\b(?:between|pm|am|scheduled|planned|set|coming)\b"
+    r"|\b(?:rewards?|points|miles|cash ?back)\b.*\b(?:balance|earned|available|account|left)\b",
 )
 """The asker's things, named without "my"."""
 
@@ -182,5 +187,7 @@ PLACE = any_of(
     r"|is)\b(?!.*\bfrom (?!here|me))|\bdistance (?:to|from (?:here|me|my))\b",
     r"\b(?:get|go|drive|way|ride|traffic|commute|bus) (?:home|to work|to the (?:airport|office|store))\b|\b(?:who"
     r"|what) is at (?:the|my) (?:front )?door\b|\b(?:front|garage) door (?:locked|open|closed)\b",
+    r"\b(?:current|present|exact|gps) (?:location|position|coordinates|whereabouts)\b|\b(?:what|which) (?:city|state|town"
+    r"|street|county)\b.*\b(?:this|here|we|i)\b",
 )
 """Counts from where the asker is."""

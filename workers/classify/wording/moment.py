@@ -193,6 +193,23 @@ STATE = any_of(
     r"^who (?:leads|runs|owns|heads|is in charge)\b|\bhow old (?:is|are) (?!the (?:universe|earth|sun|moon|oldest))"
     r"|\bpopulation of\b|\bhow many (?:\w+ )?(?:people|followers|subscribers|users|employees|members|cases|deaths|views"
     r"|players)\b.*\b(?:have|has|does|do|are|is|live|use|on)\b|\bis \w+(?: \w+)? (?:alive|dead|married|retired|pregnant)\b",
+    rf"\b(?:exchange|exchanging|exchanged)\b(?! (?:student|program|server|of ideas|vows))|\bhow (?:many|much)\b.*\b(?:for|get"
+    rf"|worth)\b.*\b{_MONEY}\b",
+    r"\b(?:the|what|which|actual|exact) (?:date|day)\b(?! (?:of|after|before|that|the|did|was|care|trip|job))\b.*\b(?:is"
+    r"|it)\b|\bwhat is it like (?:in|outside)\b",
+    r"\b(?:hot|cold|warm|chilly|humid) (?:out|outside|there|in)\b|\b(?:temps?|degrees) (?:in|is it|outside|there)\b",
+    r"\b(?:hard|easy|possible|long) to get (?:a table|in|into|seated|a seat)\b|\b(?:dangers?|violence|unrest|threats?"
+    r"|precautions?)\b.*\b(?:in|travel\w*|going|visiting)\b",
+    # and what else goes by the day
+    r"\b(?:lottery|jackpot|powerball|horoscope|full moon|hiring|job openings|eta|fixtures|line-?ups?|roster|playoffs?"
+    r"|league table|tee times?)\b"
+    r"|\bof the day\b|\bon the menu\b|\bin (?:power|office)$|\b(?:travel|drive|driving) time\b"
+    r"|\bleft in the (?:year|month|week|day|season|quarter|game)\b",
+    r"^is it (?:\w+ )?(?:day|night|daytime|night-?time|dark|light|morning|winter|summer|spring|autumn|weekend|leap year|\w+day)\b"
+    r"|\bwhat season is it\b|\bhow long (?:has|have)\b(?! i\b)|\bno longer\b|\blast time\b",
+    r"\bnew (?:movies?|releases?|songs?|albums?|shows?|games?|music|phones?|iphone|features?|laws?|episodes?|restaurants?"
+    r"|update|season)\b"
+    r"|\bunder [$€£]?\d+(?: dollars| euros| bucks)?$",
 )
 """Topics whose facts move, where a question asks how they stand."""
 

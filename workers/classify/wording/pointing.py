@@ -40,6 +40,9 @@ CONTINUES = any_of(
     r"|previous(?:ly)? (?:\w+ )?(?:answer|question|paragraph|message|response|example|turn)|mentioned (?:above|earlier"
     r"|before)|aforementioned|what (?:comes |happens )?next|then what|which (?:one|is (?:better|best|cheaper|faster|right"
     r"|correct))$|(?:option|choice|number) (?:\d+|[a-d]|one|two|three)$)",
+    r"\b(?:who|what|where|how|when|anything|anyone|something|nothing|anybody) else\b"
+    r"|^what do you (?:think|suggest|recommend|mean)$|^now what$",
+    r"\bany (?:other|more|better) (?:ideas?|suggestions?|options?|questions?|examples?|ways?)$",
 )
 """Goes on from something said before."""
 
@@ -81,12 +84,18 @@ POINTS = any_of(
     r"^(?:translate|summari[sz]e|explain|fix|rewrite|shorten|proofread|correct|improve|format|check|review|debug|refactor"
     r"|convert|compare|analy[sz]e|paraphrase|classify|describe|simplify|edit|expand|continue)(?: (?:please|again|further"
     r"|briefly|now|here))*$|^(?:translate|convert|turn|change|rewrite)(?: it| this| that)? (?:in)?to \w+(?: \w+)?$",
+    r"\b(?:the|these|those) (?:two|three|four|five)$|\bbetween (?:the two|them)$"
+    r"|\bboth of (?:them|these|those)\b|\b(?:an?|any|some|another) (?:\w+ )?ones?$",
+    r"\bthe (?:author|speaker|narrator|writer|sender)\b(?! of\b| in \w+ \w+)|\bthe (?:customer|client|candidate|user|patient|caller)$",
 )
 """Points at an object that ought to stand beside the question."""
 
 
 PRONOUN = re.compile(r"\b(?:it|its|they|them|their|he|him|his|she|her|hers)\b")
 
+
+OBJECT = re.compile(r"(\w+) (?:it|them|him|her)\b")
+"""A pronoun behind the verb that takes it: what stands before is no noun."""
 
 EXPLETIVE = any_of(
     r"\b(?:what time|what day|how late|how far) (?:is|was) it\b|\bit (?:rains?|snows?|hails?)\b|\bdoes it (?:rain|snow|take"
