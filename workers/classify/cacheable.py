@@ -15,8 +15,11 @@ from workers.classify.wording import asker, languages, moment, pointing
 
 Verdict = Literal["cacheable", "volatile", "personal", "deictic", "uncacheable"]
 
-FIRST: tuple[Verdict, ...] = ("uncacheable", "personal", "volatile", "deictic")
+FIRST: tuple[Verdict, ...] = ("personal", "volatile", "deictic")
 """Which verdict is told where several apply. An answer about the asker is the worst one to serve to another."""
+
+TERSE = 3
+"""Words. A text with fewer is too short to tell a language by its commonest words."""
 
 HEAD = TAIL = 1500
 """Characters read of each end of a long text: what is asked stands at its beginning or its end, the middle is material."""
@@ -33,9 +36,11 @@ _SPELT_OUT = [
 _FENCE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.S)
 _QUOTED = re.compile(r"\"[^\"\n]{1,2000}\"|“[^”]{1,2000}”|«[^»]{1,2000}»|「[^」]{1,2000}」|(?<!\w)'[^'\n]{1,300}'(?!\w)")
 _TRANSFORM = re.compile(
-    r"\b(?:translat\w+|summar\w+|classif\w+|rewrit\w+|rephras\w+|paraphras\w+|proofread|correct|extract|fix|edit|shorten|simplif\w+|expand"
+    r"\b(?:translat\w+|summar\w+|classif\w+|rewrit\w+|rephras\w+|paraphras\w+|proofread|correct|extract|fix|edit|shorten"
+    r"|simplif\w+|expand"
     r"|sentiment|grammar|spelling|sort|ascending|descending|debug|refactor|categori[sz]e|explain what (?:this|the)"
-    r"|(?:following|this|these) (?:text|sentence|paragraph|passage|review|e-?mail|code|function|statement|numbers|words|list)"
+    r"|(?:following|this|these) (?:text|sentence|paragraph|passage|review|e-?mail|code|function|statement|numbers|words"
+    r"|list)"
     r"|übersetz\w*|fasse|zusammen\w*|traduc\w+|traduz\w+|tradui\w+|resum\w+|résum\w+|перевед\w+)\b|翻译|总结",
     re.I,
 )
@@ -44,6 +49,10 @@ _MENTION = re.compile(
     r"\b(?:say|says|means?|meaning|words?|phrase|term|sentence|statement|spell|pronounce|define|synonyms?|headed|titled|called)\b", re.I
 )
 """Speaks about words: what stands in quotes is material."""
+_OF_CODE = re.compile(
+    r"\b(?:code|functions?|snippet|query|config\w*|output|outputs?|errors?|exception|raises?|returns?|bugs?|wrong|test"
+    r"|optimi[sz]e|improve)\b"
+)
 _AFTER_COLON = re.compile(r"^(?P<task>[^\n:：]{3,200})[:：]\s*(?P<material>\S[\s\S]*)$")
 _PLAIN_SAY = re.compile(
     r"^(?:please |can you |could you |tell me |show me |how to |what is the (?:correct |right )?way to "
@@ -68,9 +77,10 @@ def verdict(text: str, *, earlier: Sequence[str] = (), documents: bool = False) 
     word for word. So a deictic turn with earlier turns points into its own scope and may be cached. What an earlier turn asks about the
     moment or the asker carries over to it ("and in London?"), so those make the whole conversation uncacheable.
     """
-    if not text.strip():
+    # The language is told by all turns together: "And Ravel?" alone could be any.
+    if not text.strip() or not known_language(plain("\n".join(_instruction(turn)[0] for turn in (*earlier, text)))):
         return "uncacheable"
-    said: list[Verdict] = [_alone(turn, last=False, follows=False, documents=documents) for turn in earlier]
+    said = [_alone(turn, last=False, follows=False, documents=documents) for turn in earlier]
     said.append(_alone(text, last=True, follows=bool(earlier), documents=documents))
     return next((no for no in FIRST if no in said), "cacheable")
 
@@ -96,8 +106,6 @@ def plain(text: str) -> str:
 def _alone(text: str, *, last: bool, follows: bool, documents: bool) -> Verdict:
     instruction, material = _instruction(text)
     asked = plain(instruction)
-    if not known_language(asked):
-        return "uncacheable"
     sentences = _sentences(asked)
     cores = [asker.COURTESY.sub("", s) for s in sentences]
     if any(map(_personal, cores)):
@@ -113,11 +121,15 @@ def _instruction(text: str) -> tuple[str, bool]:
     """What is asked, without the material it is asked about, and whether there is such material (quoted, fenced, after a colon)."""
     if len(text) > HEAD + TAIL:
         text = f"{text[:HEAD]}\n{text[-TAIL:]}"
-    rest = _FENCE.sub(" ", text)
-    material = rest != text
+    rest, material = text, False
+    # Only a task outside the marks makes what they hold material: a question in quotes is still a question.
+    unfenced = _FENCE.sub(" ", text)
+    if unfenced != text and any(p.search(plain(unfenced)) for p in (_TRANSFORM, _MENTION, _OF_CODE, moment.PROGRAMMING)):
+        rest, material = unfenced, True
+    unquoted = _QUOTED.sub(" _ ", rest)
+    if unquoted != rest and (_TRANSFORM.search(unquoted) or _MENTION.search(unquoted)):
+        rest, material = unquoted, True
     if _TRANSFORM.search(rest) or _MENTION.search(rest):
-        unquoted = _QUOTED.sub(" _ ", rest)
-        material, rest = material or unquoted != rest, unquoted
         if (m := _AFTER_COLON.match(rest)) and _TRANSFORM.search(m["task"]):
             return m["task"], True
         if m := _SAY_IN.match(rest.lower()):
@@ -131,7 +143,9 @@ def known_language(asked: str) -> bool:
     """Whether there are rules for the language: its letters, and in a text of some length one of its commonest words."""
     if languages.OTHER_SCRIPT.search(asked):
         return False
-    return bool(_HAN.search(asked) or _CYRILLIC.search(asked) or languages.FUNCTION_WORDS.search(asked)) or len(_WORD.findall(asked)) < 5
+    return (
+        bool(_HAN.search(asked) or _CYRILLIC.search(asked) or languages.FUNCTION_WORDS.search(asked)) or len(_WORD.findall(asked)) < TERSE
+    )
 
 
 def _sentences(asked: str) -> list[str]:

@@ -77,7 +77,11 @@ def test_material_in_the_text_is_not_what_is_asked() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Summarise the following text: Rivers carry silt. Then tell me: where is my parcel?"[45:],
+        '"What did I say my budget was?"',
+        "```where is my parcel```",
+        "Answer ```where is my parcel```",
+        "cancel order with code 55",
+        "change payment method to the blue card for order 55821",
         "Write me a line. And what is my balance?",
         "Please answer: what is the weather in Rome now?",
         'Answer "where is my order" for me.',
@@ -108,7 +112,16 @@ def test_a_follow_up_inherits_what_an_earlier_turn_asked_for(first: str, expecte
 
 
 @pytest.mark.parametrize(
-    "text", ["今日の天気は？", "오늘 날씨 어때?", "ما هو رصيدي؟", "Jaka jest dzisiaj pogoda nad morzem koło Gdańska?", "   ", ""]
+    "text",
+    [
+        "今日の天気は？",
+        "오늘 날씨 어때?",
+        "ما هو رصيدي؟",
+        "Jaka jest dzisiaj pogoda nad morzem koło Gdańska?",
+        "gdzie jest paczka",
+        "   ",
+        "",
+    ],
 )
 def test_a_language_without_rules_is_not_cached(text: str) -> None:
     assert verdict(text) != "cacheable"

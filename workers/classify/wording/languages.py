@@ -120,8 +120,15 @@ HINTS: dict[str, re.Pattern[str]] = {
 """A letter or word that another language has and English hardly."""
 
 
-FUNCTION_WORDS = re.compile("|".join([ENGLISH.pattern, *(hint.pattern for hint in HINTS.values())]))
-
-
+_ENGLISH_TASKS = (
+    r"\b(?:explain|define|describe|list|translate|recommend|suggest|compare|summari[sz]e|solve|more|best|tips|steps"
+    r"|examples?|difference|meaning|history"
+    r"|benefits|using|recipes?|show|find|make|create|name|much|many|vs|some|any|provide|help|need|want|know|use|like|good"
+    r"|discuss|outline|implement|design"
+    r"|generate|calculate|convert|spell|analy[sz]e|identify|plan|learn|first|two|three|between|during|after|before|only|most"
+    r"|new|her|his|their|its|our|your)\b"
+)
+FUNCTION_WORDS = re.compile("|".join([ENGLISH.pattern, _ENGLISH_TASKS, *(hint.pattern for hint in HINTS.values())]))
+"""A text of some length without one of these is in another language."""
 OTHER_SCRIPT = re.compile(r"[^\W\d_a-zßà-öø-ÿœšžąćęłńóśźżğışčřůýěďťňőűșțāēīōūа-яё\u3400-\u4dbf\u4e00-\u9fffµªº℃αβγδεθλμπρσφω²³]")
 """A letter of a script without rules here (kana, Hangul, Arabic, Hebrew, Devanagari, Thai, Ukrainian's own, …)."""

@@ -32,13 +32,11 @@ _CURRENCY = (
 
 
 PROGRAMMING = any_of(
-    r"\b(?:function|method|code|script|program|regex|regular expression|sql|query|python|javascript|typescript|java|rust"
-    r"|golang|bash|shell|linux"
-    r"|git|docker|kubernetes|html|css|react|node|api|json|yaml|algorithm|pandas|numpy|postgres\w*|mysql|excel|formula|latex"
-    r"|vim|php|ruby|swift|kotlin)\b",
-    r"\bin go\b|c\+\+|c#",
+    r"\b(?:python|javascript|typescript|java|golang|bash|linux|docker|kubernetes|html|css|sql|regex|regular expression|json"
+    r"|yaml|pandas|numpy"
+    r"|postgres\w*|mysql|latex|vim|php|ruby|swift|kotlin|git)\b|\bin (?:go|rust|react|node|excel)\b|c\+\+|c#",
+    r"\b(?:write|implement|create)\b.*\b(?:functions?|methods?|scripts?|programs?|class|query|algorithm)\b",
 )
-
 
 DEFINITION = any_of(
     r"^(?:define|explain|describe|why (?:do|does|is|are|would|did)|who invented|what (?:causes?|affects?|factors?"
