@@ -78,7 +78,14 @@ def models(policy: Policy) -> list[Finding]:
     for name in dict.fromkeys(n for tier in policy.tiers.values() for n in tier):
         model = policy.models[name]
         if model.api_key_env is not None and not secret(model.api_key_env):
-            found.append(Finding(f"model {name}", False, f"{model.litellm}: its key is missing", f"set {model.api_key_env}"))
+            found.append(
+                Finding(
+                    f"model {name}",
+                    False,
+                    f"{model.litellm}: its key is missing",
+                    f"set {model.api_key_env}; `scrimp up` with its local model needs no key",
+                )
+            )
         elif prices.rates(model) is None:
             advice = f"give it a price in the policy (models.{name}.price)"
             found.append(Finding(f"model {name}", False, f"{model.litellm}: no price is known", advice))

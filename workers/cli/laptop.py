@@ -34,9 +34,8 @@ from workers.settings import Settings, secret
 
 KAFKA_PORT = 9092
 HTTP_PORT = 8080
-EMBEDDED_KAFKA = {"partitions": 3, "session_timeout_ms": 3_000, "heartbeat_interval_ms": 500}
-"""The embedded broker lets a consumer join after half its session time-out, and every stage joins twice; three partitions are enough to
-see keys spread."""
+EMBEDDED_KAFKA = {"session_timeout_ms": 3_000, "heartbeat_interval_ms": 500}
+"""The embedded broker lets a consumer join after half its session time-out, and every stage joins twice."""
 LOCAL_CALL = {"window": model.SLOTS, "timeout_s": 120.0, "drain_s": 130.0}
 """A call to the local model waits in line behind others on one thread."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.laptop.process import LaptopError, child
+from workers.laptop.process import LaptopError, child, first
 
 SLEEP = [sys.executable, "-m", "workers.laptop.process", sys.executable, "-c", "import time; time.sleep(600)"]
 ORPHANS = f"""
@@ -87,3 +87,35 @@ async def test_the_first_line_of_a_child_that_says_nothing_is_an_error(tmp_path:
     with pytest.raises(LaptopError, match="it said nothing"):
         async with child("the thing", [sys.executable, "-c", ""], tmp_path / "log") as running:
             await running.first_line()
+
+
+async def test_what_finishes_first_wins_and_the_rest_is_over_by_then() -> None:
+    over = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            await asyncio.sleep(0)
+            over.append("slow")
+
+    async def quick() -> str:
+        await asyncio.sleep(0)
+        return "quick"
+
+    assert await first(slow(), quick()) == "quick"
+    assert over == ["slow"]
+
+
+async def test_an_error_while_the_rest_stops_is_not_lost() -> None:
+    async def fails_to_stop() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            raise LaptopError("the drain broke")
+
+    async def quick() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(LaptopError, match="the drain broke"):
+        await first(fails_to_stop(), quick())

@@ -1,0 +1,123 @@
+"""The command as a process: what it prints where, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from workers.cli.main import app
+from workers.laptop.broker import HOST, free_port
+
+
+def scrimp(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SCRIMP_") and not k.endswith("_API_KEY")}
+    root = str(Path(__file__).parents[3])
+    env = clean | {"PYTHONPATH": root, "NO_COLOR": "1", "COLUMNS": "200"} | variables
+    return subprocess.run(
+        [sys.executable, "-m", "workers.cli.main", *arguments],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def commands(group: TyperGroup, before: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], str]]:
+    """Every command with its help text."""
+    found = []
+    for name, command in group.commands.items():
+        path = (*before, name)
+        found += commands(command, path) if isinstance(command, TyperGroup) else [(path, command.help or "")]
+    return found
+
+
+def test_every_command_has_help_with_an_example_of_itself() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    found = commands(group)
+    assert {path[0] for path, _ in found} >= {"up", "demo", "ask", "submit", "watch", "run", "doctor", "topics", "ledger", "schemas"}
+    for path, text in found:
+        assert f"Example: scrimp {' '.join(path)}" in text, path
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = "{'litellm', 'faststream', 'aiokafka', 'qdrant_client', 'sqlalchemy'}"
+    code = f"import sys, workers.cli.main; print(*sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("command", [("ask", "Hello?"), ("up",), ("demo", "--json"), ("topics", "check"), ("ledger", "upgrade")])
+def test_a_wrong_setting_is_one_line_and_exit_2(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = scrimp(tmp_path, *command, SCRIMP_KAFKA__BOOTSTRAPSERVERS="x:9092")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        "scrimp: SCRIMP_KAFKA__BOOTSTRAPSERVERS is not a setting; did you mean SCRIMP_KAFKA__BOOTSTRAP_SERVERS?"
+    ]
+
+
+def test_a_wrong_policy_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text("models: {}")
+    result = scrimp(tmp_path, "ask", "Hello?", SCRIMP_POLICY_FILE="policy.yaml")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("scrimp: policy.yaml: models: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_provider_without_its_key_is_one_line_and_starts_nothing(tmp_path: Path) -> None:
+    result = scrimp(tmp_path, "up", "--provider", "openai")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == "scrimp: --provider openai: its key is missing; set OPENAI_API_KEY"
+    assert "Kafka" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_broker_is_told_and_exit_1(tmp_path: Path) -> None:
+    result = scrimp(tmp_path, "ask", "Hello?", SCRIMP_KAFKA__BOOTSTRAP_SERVERS=f"{HOST}:{free_port()}")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith("scrimp: kafka: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_doctor_prints_one_document_in_which_each_problem_says_what_to_do(tmp_path: Path) -> None:
+    result = scrimp(tmp_path, "doctor", "--json", SCRIMP_KAFKA__BOOTSTRAP_SERVERS=f"{HOST}:{free_port()}")
+    findings = {f["about"]: f for f in json.loads(result.stdout)}
+    assert result.returncode == 1
+    assert {about for about, f in findings.items() if not f["ok"]} == {"model mini", "model middle", "model large", "Kafka", "ledger"}
+    assert all(f["advice"] for f in findings.values() if not f["ok"])
+    assert "OPENAI_API_KEY" in findings["model mini"]["advice"]
+    assert "scrimp ledger upgrade" in findings["ledger"]["advice"]
+
+
+def test_doctor_sees_a_ledger_and_a_wrong_setting(tmp_path: Path) -> None:
+    assert scrimp(tmp_path, "ledger", "upgrade").returncode == 0
+    broker = f"{HOST}:{free_port()}"
+    findings = json.loads(scrimp(tmp_path, "doctor", "--json", SCRIMP_KAFKA__BOOTSTRAP_SERVERS=broker).stdout)
+    assert [f["ok"] for f in findings if f["about"] == "ledger"] == [True]
+    findings = json.loads(scrimp(tmp_path, "doctor", "--json", SCRIMP_KAFKA__PARTITIONS="0").stdout)
+    assert [(f["about"], f["ok"]) for f in findings] == [("settings", False)]
+    assert "SCRIMP_KAFKA__PARTITIONS" in findings[0]["text"]
+
+
+def test_schemas_export_writes_what_it_says(tmp_path: Path) -> None:
+    result = scrimp(tmp_path, "schemas", "export", "out")
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert result.returncode == 0
+    assert result.stdout == f"{len(written)} schemas written to out\n"
+    assert {"Request.json", "Response.json", "CostRecord.json", "Alert.json"} <= set(written)
+
+
+def test_submit_of_a_file_with_a_bad_line_publishes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "f.jsonl").write_text('{"request_id": "a"}\n')
+    result = scrimp(tmp_path, "submit", "f.jsonl")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "scrimp: f.jsonl: line 1: tenant: Field required; nothing was published\n"
