@@ -1,7 +1,7 @@
 """The stage `classify`: from a request to its plan, decided once so that later stages do not decide it again.
 
-Ends a request as `rejected` / `unknown_tenant` where the policy does not let its tenant in. Retries nothing and parks on nothing:
-it needs the policy and the tokenizer, which are in memory.
+Ends no request, retries nothing and parks on nothing: it needs the policy and the tokenizer, which are in memory. Who may ask is
+decided before (`admit`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from schemas.types import TIERS, Tier
 from workers.classify.cache_plan import cache_plan
 from workers.classify.intake import Asked
 from workers.classify.route import MoreThan, Thresholds, route
-from workers.outcomes import Outcome, emit, end
+from workers.outcomes import Outcome, emit
 from workers.policy import Policy, Rules
 from workers.topics import CLASSIFIED
 
@@ -34,8 +34,6 @@ def make_classify(*, policy: Callable[[], Policy], thresholds: Thresholds, more_
 
 def _decide(asked: Asked, policy: Policy, thresholds: Thresholds, more_than: MoreThan) -> Outcome:
     facts, request = asked.facts, asked.request
-    if policy.tenant(request.tenant) is None:
-        return end(facts, "rejected", "unknown_tenant", f"tenant: the policy does not know {request.tenant!r} and refuses unknown tenants")
     rules = policy.rules(request.feature)
     if request.tier == "auto":
         tier, why = route(request.messages, request.documents, thresholds, more_than)

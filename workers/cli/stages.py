@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from schemas import Classified, Compressed, Facts, Finished, Missed
 from schemas.types import Lane, utc_now
 from workers.attribute.attribute import Observed, failed_internal, make_attribute, make_sweep
+from workers.classify.admit import admit
 from workers.classify.classify import make_classify
 from workers.classify.intake import Asked, read
 from workers.classify.route import Thresholds
@@ -105,7 +106,8 @@ def _classify(parts: Parts, lane: Lane) -> Deliver:
     )
 
     def decode(record: Record, trace_id: str) -> Asked | Outcome:
-        return read(record.value, lane=lane, timestamp_ms=record.timestamp, now=utc_now(), trace_id=trace_id)
+        asked = read(record.value, lane=lane, timestamp_ms=record.timestamp, now=utc_now(), trace_id=trace_id)
+        return admit(asked, record.value or b"", record.headers, parts.policy(), secret) if isinstance(asked, Asked) else asked
 
     stage = make_classify(policy=parts.policy, thresholds=thresholds, more_than=tokens.more_than)
     return parts.delivery(STAGES["classify"], lane, decode, stage)

@@ -1,4 +1,4 @@
-"""The stage `classify`: unknown tenants, forced tiers, and the figures of the plan."""
+"""The stage `classify`: forced tiers, and the figures of the plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas import Classified, Plan
 from workers.classify.classify import make_classify
 from workers.classify.intake import Asked, read
 from workers.classify.route import Thresholds
-from workers.outcomes import Emit, End, Outcome
+from workers.outcomes import Emit, Outcome
 from workers.policy import Policy, parse
 
 POLICY = """
@@ -25,7 +25,6 @@ defaults: {max_tokens: {light: 100, standard: 200, heavy: 400}, max_tokens_cap: 
 features:
   terse: {instruction: Be brief., stop: ["\\n\\n"], cascade: false, max_attempts: 2, compress: {rate: 0.25}}
   whole: {compress: {rate: 1}}
-tenants: {acme: {}, unknown: reject}
 """
 
 
@@ -54,25 +53,11 @@ def plan(**fields: Any) -> Plan:
 
 
 def test_a_batch_keeps_its_order_and_its_keys() -> None:
-    events = [asked(request_id=f"r-{n}", tenant="acme" if n % 3 else "stranger") for n in range(10)]
-    for n, outcome in enumerate(run(*events)):
-        if n % 3:
-            assert isinstance(outcome, Emit)
-            (message,) = outcome.messages
-            assert message.topic.name == "classified"
-            assert message.key == f"acme/r-{n}"
-        else:
-            assert isinstance(outcome, End)
-            assert outcome.finished.facts.request_id == f"r-{n}"
-
-
-def test_an_unknown_tenant_is_rejected_by_name_of_the_rule() -> None:
-    (outcome,) = run(asked(tenant="stranger"))
-    assert isinstance(outcome, End)
-    assert outcome.finished.status == "rejected"
-    assert outcome.finished.reason is not None
-    assert outcome.finished.reason.code == "unknown_tenant"
-    assert "stranger" in outcome.finished.reason.message
+    for n, outcome in enumerate(run(*(asked(request_id=f"r-{n}") for n in range(10)))):
+        assert isinstance(outcome, Emit)
+        (message,) = outcome.messages
+        assert message.topic.name == "classified"
+        assert message.key == f"acme/r-{n}"
 
 
 def test_the_prompt_travels_unchanged() -> None:
@@ -128,8 +113,13 @@ def test_compression_is_off_when_the_request_or_a_rate_of_one_says_so() -> None:
 
 
 def test_the_policy_is_asked_again_for_each_batch() -> None:
-    policies = [parse(POLICY, "test"), parse(POLICY.replace("unknown: reject", "unknown: allow"), "test")]
+    policies = [parse(POLICY, "test"), parse(POLICY.replace("light: 100", "light: 90"), "test")]
     classify = make_classify(policy=lambda: policies[0], thresholds=Thresholds(), more_than=lambda texts, limit: False)
-    assert isinstance(asyncio.run(classify([asked(tenant="stranger")]))[0], End)
-    policies.pop(0)
-    assert isinstance(asyncio.run(classify([asked(tenant="stranger")]))[0], Emit)
+    limits = []
+    for _ in range(2):
+        (outcome,) = asyncio.run(classify([asked()]))
+        assert isinstance(outcome, Emit)
+        assert isinstance(event := outcome.messages[0].value, Classified)
+        limits.append(event.plan.max_tokens["light"])
+        del policies[:-1]
+    assert limits == [100, 90]
