@@ -119,7 +119,8 @@ def test_the_policy_is_asked_again_for_each_batch() -> None:
     for _ in range(2):
         (outcome,) = asyncio.run(classify([asked()]))
         assert isinstance(outcome, Emit)
-        assert isinstance(event := outcome.messages[0].value, Classified)
+        event = outcome.messages[0].value
+        assert isinstance(event, Classified)
         limits.append(event.plan.max_tokens["light"])
         del policies[:-1]
     assert limits == [100, 90]
