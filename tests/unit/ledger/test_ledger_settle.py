@@ -82,7 +82,6 @@ async def test_the_zombie_settles_what_others_wrote_off(start: Start, url: str) 
     await other.open([ask("r", "1", 100, *BUDGETS)])
     assert await zombie.settle([settlement("r", 1, cost="0.3", tokens=30)]) == [Settled("unconfirmed", overrun=False)]
     assert await spent(url) == ((dollars("1"), dollars("0.3")), (100, 30))
-    assert isinstance((await other.open([ask("r", "1", 100, *BUDGETS)]))[0], object)
 
 
 async def test_an_accepted_zombie_answer_is_answered(start: Start, url: str) -> None:
@@ -165,6 +164,12 @@ class TestAfterTheEnding:
         await zombie.settle([settlement("r", 1, cost="0.003")] * 2)
         await zombie.settle([settlement("r", 1, cost="0.002")])
         assert [r.revision for r in await zombie.sweep()] == [2]
+
+    async def test_to_be_cut_off_once_more_makes_no_revision(self, start: Start, url: str) -> None:
+        zombie, _ = await self.ended(start, url)
+        cut = settlement("r", 1, state="unconfirmed", verdict="error", outcome="timeout", answer=None)
+        assert await zombie.settle([cut]) == [Settled("unconfirmed", overrun=False)]
+        assert await zombie.sweep() == []
 
     async def test_its_answer_is_not_kept(self, start: Start, url: str) -> None:
         zombie, _ = await self.ended(start, url)
