@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import ctypes
 import functools
 import importlib.util
 import os
@@ -16,6 +17,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -79,7 +81,13 @@ def _start_embedded() -> str:
     flags = [part for name, value in {"port": str(port), **SETTINGS}.items() for part in ("-c", f"{name}={value}")]
     with log.open("w") as out:
         process = subprocess.Popen(
-            [install / "bin/postgres", "-D", data, *flags], stdout=out, stderr=out, cwd=home, env=environment, **user
+            [install / "bin/postgres", "-D", data, *flags],
+            stdout=out,
+            stderr=out,
+            cwd=home,
+            env=environment,
+            preexec_fn=_die_with_us,
+            **user,
         )
 
     def stop() -> None:
@@ -95,6 +103,12 @@ def _start_embedded() -> str:
             raise NoServer(f"postgres did not start: {log.read_text()[-500:]}")
         time.sleep(0.05)
     return url
+
+
+def _die_with_us() -> None:
+    # A killed test run would leave the server behind; only Linux can say so for it.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 
 
 def _copy(package: Path, to: Path) -> Path:
