@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.kafka.asking import question
 from tests.kafka.books import MICRO, account, rows
 from tests.kafka.fleet import Fleet
 from tests.kafka.provider import digest
-from tests.kafka.asking import question
 from tests.kafka.topics import Topics
 
 RATES = {"mini": (1, 4), "middle": (5, 20), "large": (25, 100)}
@@ -74,7 +74,7 @@ async def test_every_request_has_one_priced_answer(fleet: Fleet, topics: Topics,
         assert Decimal(response["cost_usd"]) == cost.quantize(MICRO, ROUND_HALF_EVEN), name
         assert Decimal(response["baseline_usd"]) == baseline.quantize(MICRO, ROUND_HALF_EVEN), name
         assert response["unconfirmed_usd"] == "0"
-        assert response["attempts"] == len(one.row.states) == one.calls
+        assert response["attempts"] == len(one.row.sent) == one.calls
         assert response["usage"]["output_tokens"] == sum(call["usage"]["completion_tokens"] for call in billed), name
         assert (response["source"], response["reason"], response["lane"]) == ("model", None, "interactive")
         for both in ("cost_usd", "baseline_usd", "saved_usd", "usage", "tier", "model", "source", "tenant", "request_id", "feature"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.kafka.asking import question
 from tests.kafka.books import account, assert_answered_once
 from tests.kafka.fleet import Fleet
-from tests.kafka.asking import question
 from tests.kafka.topics import Topics
 
 STAGES = ("all",)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.kafka.asking import question
 from tests.kafka.books import account, assert_answered_once, rows
 from tests.kafka.fleet import Fleet
 from tests.kafka.provider import digest
-from tests.kafka.asking import question
 from tests.kafka.topics import Topics
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from tests.kafka.asking import question
 from tests.kafka.books import account, assert_answered_once, rows
 from tests.kafka.fleet import Fleet
-from tests.kafka.asking import question
 from tests.kafka.topics import Headers, Topics
 
 ODD: Headers = (
@@ -85,6 +86,25 @@ async def test_garbage_between_the_stages_is_a_dead_letter(stage: str, fleet: Fl
     letters = [dead(topics)[stage, f"{fleet.prefix}{topic}", record.partition, record.offset] for record in sent]
     assert [letter.value for letter in letters] == [b"\x80garbage", b'{"facts": {}}', b"", None]
     assert all(letter.key == b"\xff" and letter.headers[: len(ODD)] == ODD for letter in letters)
+
+
+@pytest.mark.parametrize(("stage", "topic"), [("cache", "classified"), ("call", "compressed"), ("attribute", "finished")])
+async def test_an_event_that_only_says_whose_it_is_ends_its_request(
+    stage: str, topic: str, fleet: Fleet, topics: Topics, tenant: str
+) -> None:
+    real = question(tenant, "real")
+    await topics.ask(real)
+    await topics.answers([real])
+    facts = next(e["facts"] for r in topics.seen("compressed", tenant) if (e := json.loads(r.value))["facts"]["request_id"] == "real")
+    broken = json.dumps({"facts": facts | {"request_id": "broken"}, "status": "unheard of"}).encode()
+    await topics.publish(topic, broken, key=f"{tenant}/broken".encode())
+
+    one = (await account(fleet, topics, [question(tenant, "broken")]))["broken"]
+    assert (one.response["status"], one.response["reason"]["code"]) == ("failed", "internal")
+    assert (one.row.states, one.calls, len(one.responses)) == ([], 0, 1)
+    assert [letter.value for (of, *_), letter in dead(topics).items() if of == stage and letter.key == f"{tenant}/broken".encode()] == [
+        broken
+    ]
 
 
 async def test_what_has_an_id_is_rejected_with_a_reason(fleet: Fleet, topics: Topics, tenant: str) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 
+from tests.kafka.asking import question, questions
 from tests.kafka.books import account
 from tests.kafka.fleet import Fleet
 from tests.kafka.provider import digest
-from tests.kafka.asking import question, questions
 from tests.kafka.topics import Topics, eventually
 
 STAGES = ("classify", "cache", "compress", "attribute")
