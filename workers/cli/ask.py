@@ -63,20 +63,22 @@ def verdict(response: Response) -> str:
 
 async def _answer(settings: Settings, request: Request, timeout: float) -> Response:
     from workers import policy, topics
+    from workers.cli.sign import signed
     from workers.runtime.client import Client
+    from workers.runtime.producer import Outgoing
 
-    kafka = settings.kafka
-    if settings.policy_file is not None and (entry := policy.load(settings.policy_file).tenant(request.tenant)) and entry.responses_topic:
-        answers = entry.responses_topic
-    else:
-        answers = kafka.topic_prefix + topics.RESPONSES.name
-    key = f"{request.tenant}/{request.request_id}"
-    async with Client(kafka) as client:
+    rules = policy.load(settings.policy_file)
+    entry = rules.tenant(request.tenant)
+    answers = entry.responses_topic if entry is not None and entry.responses_topic else settings.kafka.topic_prefix + topics.RESPONSES.name
+    key, value = f"{request.tenant}/{request.request_id}", request.model_dump_json(exclude_none=True).encode()
+    headers = signed(rules, request.tenant, value)
+    async with Client(settings.kafka) as client:
         asked = client.name(topics.REQUESTS)
         since = await client.ends(answers)
         if not since or asked not in await client.topics():
-            _give_up(f"{asked} or {answers} does not exist at {kafka.bootstrap_servers}: start `scrimp up`, or run `scrimp topics apply`")
-        await client.publish(asked, [(key, request.model_dump_json(exclude_none=True).encode())])
+            where = settings.kafka.bootstrap_servers
+            _give_up(f"{asked} or {answers} does not exist at {where}: start `scrimp up`, or run `scrimp topics apply`")
+        await client.publish([Outgoing(asked, key.encode(), value, headers)])
         try:
             # The fleet itself answers when the deadline passes; a little later means that nobody is there.
             async with asyncio.timeout(timeout + 5):

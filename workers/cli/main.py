@@ -57,9 +57,10 @@ def _cannot() -> tuple[type[Exception], ...]:
     from workers.laptop.process import LaptopError
     from workers.ledger.migrate import LedgerNotReady
     from workers.outcomes import Unavailable
+    from workers.runtime.producer import Unpublishable
     from workers.runtime.provision import ProvisionError
 
-    return (Unavailable, LaptopError, LedgerNotReady, ProvisionError, EncoderMissing)
+    return (Unavailable, Unpublishable, LaptopError, LedgerNotReady, ProvisionError, EncoderMissing)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from workers.laptop.policy import LIST_PRICES
 from workers.laptop.process import first
 from workers.pipeline import STAGES
 from workers.runtime.client import Client, Offsets, Record
+from workers.runtime.producer import Outgoing
 from workers.settings import Settings
 
 DEADLINE_S = 600
@@ -57,6 +58,7 @@ async def demo(settings: Settings, provider: str | None, console: Console) -> Ru
 
     async def stopped() -> Run:
         await stop.wait()
+        say("stopped before every request had ended")
         raise typer.Exit(130)
 
     stop = asyncio.Event()
@@ -76,7 +78,7 @@ async def _play(running: Running, console: Console) -> Run:
         with display(console, total=len(script)) as show:
             for wave in sorted({row.wave for row in script}):
                 rows = [row for row in script if row.wave == wave]
-                await client.publish(requests, [(row.key, row.value) for row in rows])
+                await client.publish([Outgoing(requests, row.key.encode(), row.value) for row in rows])
                 await _collect(answers, inbox, {row.key for row in rows}, show)
                 await _remembered(client, STAGES["remember"].group(kafka.group_prefix, "interactive"), inbox.past_finished())
     seconds = time.monotonic() - begin

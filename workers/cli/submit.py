@@ -98,13 +98,18 @@ def from_openai(line: dict[str, Any], tenant: str | None, feature: str | None) -
 
 
 async def _publish(requests: list[tuple[str, bytes]], lane: str) -> str:
-    from workers import topics
+    from workers import policy, topics
+    from workers.cli.sign import signed
     from workers.runtime.client import Client
+    from workers.runtime.producer import Outgoing
 
-    async with Client(load().kafka) as client:
+    settings = load()
+    rules = policy.load(settings.policy_file)
+    async with Client(settings.kafka) as client:
         topic = client.name(topics.REQUESTS, lane)  # type: ignore[arg-type]
+        records = [Outgoing(topic, key.encode(), value, signed(rules, key.partition("/")[0], value)) for key, value in requests]
         if topic not in await client.topics():
             print(f"scrimp: the topic {topic} does not exist: start `scrimp up`, or run `scrimp topics apply`", file=sys.stderr)
             raise typer.Exit(1)
-        await client.publish(topic, requests)
+        await client.publish(records)
     return topic

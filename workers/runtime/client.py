@@ -78,9 +78,9 @@ class Client:
         except KafkaError as e:
             raise Unavailable("kafka", type(e).__name__) from e
 
-    async def publish(self, topic: str, records: Iterable[tuple[str | None, bytes | None]]) -> None:
-        """Publish (key, value) pairs; returns when the broker has all of them."""
-        await self._producer.send([Outgoing(topic, None if key is None else key.encode(), value) for key, value in records])
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """Returns when the broker has all of them."""
+        await self._producer.send(records)
 
     async def ends(self, *topics: str) -> Offsets:
         """Where each partition of the topics ends now. A topic that does not exist has no partitions.

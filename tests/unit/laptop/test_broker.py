@@ -13,6 +13,7 @@ from workers.laptop.process import LaptopError
 from workers.outcomes import Unavailable
 from workers.runtime import provision
 from workers.runtime.client import Client
+from workers.runtime.producer import Outgoing
 from workers.settings import Kafka
 
 
@@ -27,9 +28,9 @@ async def kafka(tmp_path: Path) -> AsyncIterator[Kafka]:
 async def test_what_is_published_is_read_from_where_the_topic_ended(kafka: Kafka) -> None:
     async with Client(kafka) as client:
         topic = client.name(topics.REQUESTS, "bulk")
-        await client.publish(topic, [("k", b"before")])
+        await client.publish([Outgoing(topic, b"k", b"before")])
         since = await client.ends(topic)
-        await client.publish(topic, [("k", b"after"), (None, b"no key")])
+        await client.publish([Outgoing(topic, b"k", b"after"), Outgoing(topic, None, b"no key")])
         read = []
         async for batch in client.follow(since):
             read += [(r.topic, r.key, r.value) for r in batch]
