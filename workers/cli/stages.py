@@ -23,7 +23,7 @@ from workers.classify.intake import Asked, read
 from workers.classify.route import Thresholds
 from workers.compress.compress import make_compress
 from workers.encoder import tokens
-from workers.ledger import prices
+from workers.ledger import migrate, prices
 from workers.ledger.coalesce import Coalescer
 from workers.ledger.ledger import Ledger
 from workers.outcomes import Message, Outcome, Unavailable
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("scrimp")
 
 EXPIRY_SWEEP_S = 600.0
+"""Between two clean-ups of the cache."""
+PURGE_S = 3_600.0
+"""Between two purges of the ledger."""
 
 
 @dataclass
@@ -83,12 +86,13 @@ async def build(parts: Parts, work: Sequence[tuple[StageName, Lane]], stack: Asy
             case "redeliver":
                 built[name, lane] = make_redeliver(parts.producer, parts.settings.kafka.topic_prefix)
     if "attribute" in names:
-        parts.background.append(partial(_sweep, parts))
+        parts.background += [partial(_sweep, parts), partial(_purge, parts)]
     return built
 
 
 async def _open_ledger(parts: Parts, stack: AsyncExitStack) -> None:
     s = parts.settings.ledger
+    await migrate.check(s.url)
     ledger = Ledger(s.url, heartbeat_s=s.heartbeat_s, stale_s=s.stale_s, keep_days=s.keep_days, pool_size=s.pool_size)
     await ledger.start()
     stack.push_async_callback(ledger.close)
@@ -239,6 +243,18 @@ async def _sweep(parts: Parts) -> None:
             metrics.REVISIONS.inc(await sweep())
         except Unavailable as e:
             log.warning("sweep skipped: %s", e)
+
+
+async def _purge(parts: Parts) -> None:
+    """Answers and responses are kept for a time (`SCRIMP_LEDGER__KEEP_DAYS`); the rows and the books stay."""
+    assert parts.ledger is not None
+    while True:
+        try:
+            if purged := await parts.ledger.purge():
+                log.info("purged the answers of %d requests", purged)
+        except Unavailable as e:
+            log.warning("purge skipped: %s", e)
+        await asyncio.sleep(PURGE_S)
 
 
 def _bytes(message: Message) -> bytes:

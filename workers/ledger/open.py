@@ -168,7 +168,8 @@ def _answer(ask: Ask, row: _Request, counters: Mapping[CounterKey, _Counter], no
         if row.reserved.asker == (owner, ask.seq):
             return Granted(row.reserved.n, known)
         return Held(min(max((row.reserved.until - now).total_seconds(), HELD_S[0]), HELD_S[1]))
-    if any(a.state == "settled" and (a.verdict == "accepted" or a.n > ask.after) for a in known):
+    sent = [a for a in known if a.state != "abandoned" and a.verdict is not None]
+    if any(a.verdict == "accepted" or a.n > ask.after for a in sent):
         return Answered(known)
     if len(known) >= ask.max_attempts:
         return Exhausted(known)

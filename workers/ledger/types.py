@@ -146,7 +146,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """There are settled attempts the caller did not know (a redelivery): take them into account and ask again if need be."""
+    """There are attempts with a verdict that the caller did not know (a redelivery): take them into account and ask again if need be."""
 
     attempts: tuple[Attempt, ...]
 
