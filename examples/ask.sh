@@ -8,7 +8,9 @@ set -eu
 question=${1:-What is a message broker?}
 broker=${BOOTSTRAP:-localhost:9092}
 
-if ! command -v kcat >/dev/null; then
+# An older kcat (librdkafka 2.0) cannot speak to the embedded broker of `scrimp up`; to Apache Kafka any can.
+if ! kcat -L -b "$broker" -m 5 >/dev/null 2>&1; then
+  echo "kcat is not here, or cannot speak to $broker: using scrimp" >&2
   exec env SCRIMP_KAFKA__BOOTSTRAP_SERVERS="$broker" "${SCRIMP:-$(dirname "$0")/../.venv/bin/scrimp}" ask "$question" --tenant acme --json
 fi
 

@@ -89,6 +89,8 @@ async def laptop(settings: Settings, folder: Path, say: Say, *, provider: str | 
         children: list[Child] = []
         if not _given(settings.kafka, "bootstrap_servers"):
             settings = await _broker(settings, folder, say, stack, children)
+        else:
+            say(f"Kafka: {settings.kafka.bootstrap_servers}, as set")
         local = None
         if paid is not None:
             path = _write(folder, paid)

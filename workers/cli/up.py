@@ -40,7 +40,8 @@ async def _up(settings: Settings, provider: str | None) -> None:
     async def serve() -> None:
         async with scratch(_say) as folder, laptop(settings, folder, _say, provider=provider, demo=False) as running:
             http = running.settings.http
-            _say(f"ledger: {running.settings.ledger.url.rpartition('@')[2]}; health and metrics: http://{http.host}:{http.port}")
+            health = f"http://{http.host}:{http.port}" if http.port else "at the address in the log"
+            _say(f"ledger: {running.settings.ledger.url.rpartition('@')[2]}; health and metrics: {health}")
             _say("ready: try `scrimp ask 'What is a message broker?'`; Ctrl-C drains and stops everything")
             await running.watch()
 
