@@ -22,6 +22,8 @@ def log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("httpx", "httpcore", "LiteLLM", "aiosqlite"):  # they log requests, some of them with prompts
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    for talkative in ("alembic", "aiokafka", "scrimp.faststream"):  # their warnings matter: why a broker refuses stands only there
+        logging.getLogger(talkative).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

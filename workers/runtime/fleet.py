@@ -10,6 +10,7 @@ on, and whether the process makes progress is what `/livez` says.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -32,6 +33,8 @@ from workers.settings import Kafka
 from workers.topics import MAX_EVENT_BYTES
 
 log = logging.getLogger("scrimp.faststream")
+# Said once a consumer, and meant: topics are made by `scrimp topics apply`.
+log.addFilter(lambda record: not record.getMessage().startswith("Auto create topics is disabled"))
 
 NEVER_MS = 2**31 - 1
 POLL_MS = 1_000
@@ -54,6 +57,14 @@ class Broker(KafkaBroker):
         if isinstance(config.builder, partial):  # FastStream's in-memory test broker brings a builder of its own
             config.builder = partial(Consumer, **config.builder.keywords)
         return config.builder
+
+    async def start(self) -> None:
+        """FastStream starts consumers one after the other, and each waits for its group: together they take as long as one."""
+        await self.connect()
+        for failed in await asyncio.gather(*(subscriber.start() for subscriber in self.subscribers), return_exceptions=True):
+            if isinstance(failed, BaseException):
+                raise failed
+        self.running = True
 
 
 class Fleet:
