@@ -17,26 +17,24 @@ R = TypeVar("R")
 
 
 class Coalescer(Generic[T, R]):
-    """At most `size` items or `wait_s` seconds make a batch, and at most `parallel` batches run at once; what comes meanwhile waits and
-    makes the next one larger."""
+    """At most `size` items make a batch, and at most `parallel` batches run at once. While there is room for another, what comes in one
+    turn of the event loop goes at its end, and nothing waits for company; what comes while all run makes the next batch larger. So the
+    batches grow with the load and with it alone."""
 
-    def __init__(self, batch: Callable[[list[T]], Awaitable[list[R]]], *, size: int = 64, wait_s: float = 0.002, parallel: int = 2) -> None:
+    def __init__(self, batch: Callable[[list[T]], Awaitable[list[R]]], *, size: int = 64, parallel: int = 2) -> None:
         self._batch = batch
         self._size = size
-        self._wait_s = wait_s
         self._parallel = parallel
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._starting: asyncio.Handle | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: T) -> R:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, future))
-        if len(self._waiting) >= self._size:
-            self._start()
-        elif self._timer is None:
-            self._timer = loop.call_later(self._wait_s, self._start)
+        if self._starting is None and len(self._running) < self._parallel:
+            self._starting = loop.call_soon(self._start)
         return await future
 
     async def drain(self) -> None:
@@ -46,9 +44,9 @@ class Coalescer(Generic[T, R]):
             await asyncio.wait(set(self._running))
 
     def _start(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._starting is not None:
+            self._starting.cancel()
+            self._starting = None
         while self._waiting and len(self._running) < self._parallel:
             now, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
             task = asyncio.create_task(self._run(now))

@@ -38,12 +38,17 @@ async def test_concurrent_calls_are_one_batch() -> None:
 
 
 async def test_a_lone_call_does_not_wait_for_company() -> None:
-    assert await Coalescer(Batches(), wait_s=0.001)(3) == 6
+    batches = Batches()
+    calling = asyncio.create_task(Coalescer(batches)(3))
+    for _ in range(5):  # turns of the event loop, in which no time passes
+        await asyncio.sleep(0)
+    assert batches.seen == [[3]]
+    assert await calling == 6
 
 
 async def test_a_full_batch_goes_at_once() -> None:
     batches = Batches()
-    double = Coalescer(batches, size=2, wait_s=3600)
+    double = Coalescer(batches, size=2)
     assert await asyncio.gather(*map(double, range(4))) == [0, 2, 4, 6]
     assert batches.seen == [[0, 1], [2, 3]]
 
@@ -51,7 +56,7 @@ async def test_a_full_batch_goes_at_once() -> None:
 async def test_what_comes_while_batches_run_makes_the_next_one() -> None:
     batches = Batches()
     batches.gate.clear()
-    double = Coalescer(batches, size=4, wait_s=0, parallel=1)
+    double = Coalescer(batches, size=4, parallel=1)
     calls = []
     for i in range(10):
         calls.append(asyncio.create_task(double(i)))
@@ -81,7 +86,7 @@ async def test_a_bad_item_fails_alone() -> None:
 async def test_a_cancelled_caller_leaves_its_batch_alone() -> None:
     batches = Batches()
     batches.gate.clear()
-    double = Coalescer(batches, wait_s=0)
+    double = Coalescer(batches)
     calls = [asyncio.create_task(double(i)) for i in range(3)]
     await batches.started.wait()
     calls[1].cancel()
@@ -92,7 +97,7 @@ async def test_a_cancelled_caller_leaves_its_batch_alone() -> None:
 
 
 async def test_a_caller_cancelled_while_waiting_changes_nothing_for_others() -> None:
-    double = Coalescer(Batches(), wait_s=0.01)
+    double = Coalescer(Batches())
     calls = [asyncio.create_task(double(i)) for i in range(3)]
     await asyncio.sleep(0)
     calls[0].cancel()
@@ -109,7 +114,7 @@ async def test_a_batch_of_the_wrong_length_is_a_bug_not_a_hang() -> None:
 
 async def test_drain_returns_when_all_is_answered() -> None:
     batches = Batches()
-    double = Coalescer(batches, size=2, wait_s=3600, parallel=1)
+    double = Coalescer(batches, size=2, parallel=1)
     calls = [asyncio.create_task(double(i)) for i in range(5)]
     await asyncio.sleep(0)
     await double.drain()
