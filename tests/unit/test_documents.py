@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 
 from schemas import Request, Response
 from workers import policy
+from workers.cli import sign
 from workers.cli.main import app
 from workers.runtime import metrics
 from workers.settings import NOT_OURS, PREFIX, variables
@@ -91,9 +93,17 @@ def test_the_example_policy_is_one() -> None:
     policy.parse(example, "docs/configure.md")
 
 
+def test_the_example_of_a_signature_makes_the_one_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "models: {m: {litellm: openai/m, context: 9}}\ntiers: {light: [m]}\nreference: m\ntenants: {acme: {hmac_env: ACME_KEY}}"
+    monkeypatch.setenv("ACME_KEY", "s3cret")
+    names: dict[str, Any] = {}
+    exec(blocks(guide("publish.md"), "python")[-1], names)
+    assert sign.signed(policy.parse(text, "test"), "acme", b"value") == (names["signature"](b"value", "s3cret"),)
+
+
 def test_the_examples_in_python_compile() -> None:
     examples = [*blocks(README, "python"), *blocks(guide("publish.md"), "python")]
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         compile(example, "example", "exec")
 
