@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 
 async def run_example(page: str, fleet: Fleet) -> str:
-    """What the page's Python block prints."""
-    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
+    """What the first Python block of the page prints."""
+    code = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)[0]
     code = code.replace("localhost:9092", fleet.broker.bootstrap).replace('"llm.', f'"{fleet.prefix}')
     example = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
