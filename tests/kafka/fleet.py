@@ -21,7 +21,7 @@ from tests.servers.process import NotReady, Process, free_port
 
 SCRIMP = (sys.executable, "-m", "workers.cli.main")
 HEARTBEAT_S, STALE_S = 0.5, 6
-DRAIN_S = {"call": 70.0}
+DRAIN_S = {"call": 70.0, "all": 70.0}
 """Of the settings' defaults: `call` outlasts a call's time-out, the others take 10 s."""
 
 POLICY = """\

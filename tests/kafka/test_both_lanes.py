@@ -1,4 +1,4 @@
-"""Every stage of both lanes in one process: the smallest deployment, and the only one that makes its own tables."""
+"""Every stage of both lanes in one process, the smallest deployment: each lane is answered as itself, and one SIGTERM drains all of it."""
 
 from __future__ import annotations
 
