@@ -209,10 +209,12 @@ async def test_attribute_buries_instead_of_looping() -> None:
 
 
 async def test_park_and_unavailable_leave_the_group_untouched() -> None:
-    for down in (answer(Park("ledger")), answer(Emit())):
-        producer = Memory(down=True)
+    async def unreachable(_events: Sequence[Finished]) -> list[Outcome]:
+        raise Unavailable("ledger", "refused")
+
+    for work, producer in ((answer(Park("ledger")), Memory()), (unreachable, Memory()), (answer(Emit()), Memory(down=True))):
         with pytest.raises(Unavailable):
-            await make(down, producer).deliver([record()])
+            await make(work, producer).deliver([record()])
         assert producer.sent == []
 
 

@@ -169,7 +169,11 @@ async def test_revocation_drops_waiters_finishes_runners_and_starts_nothing_more
     assert started == [0, 1]
     revoking = asyncio.create_task(intake.on_partitions_revoked([("t", 0)]))
     await asyncio.sleep(0.01)
+    # The old assignment stands until the join is answered: a poll may still bring records of the partition.
+    late = asyncio.create_task(intake.take([Rec(6)], group))
+    await asyncio.sleep(0.01)
     gate.set()
+    await late
     await revoking
     await taking
     await asyncio.sleep(0.01)

@@ -103,3 +103,25 @@ class Broker(RuleBasedStateMachine):
 
 TestBroker = Broker.TestCase
 TestBroker.settings = settings(max_examples=600, stateful_step_count=40, deadline=None)
+
+
+def test_a_commit_that_was_overtaken_takes_off_only_what_it_committed() -> None:
+    offsets = Offsets()
+    first, second = offsets.start(("t", 0), 0), offsets.start(("t", 0), 1)
+    assert first is not None
+    assert second is not None
+    offsets.finish(first)
+    sent = offsets.committable()
+    offsets.finish(second)
+    offsets.committed(sent)
+    assert offsets.committable() == {("t", 0): 2}
+
+
+def test_a_revoked_partition_has_nothing_to_commit_any_more() -> None:
+    offsets = Offsets()
+    ticket = offsets.start(("t", 0), 4)
+    assert ticket is not None
+    offsets.finish(ticket)
+    offsets.revoke([("t", 0)])
+    offsets.assign()
+    assert offsets.committable() == {}, "the next owner may be further by now"
