@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from schemas import AttemptRecord, CostRecord, Finished, Response, Usage
+from schemas import CostRecord, Finished, Response, Usage
 from workers.attribute.baseline import Figures, Measure, figures
+from workers.ledger.revision import attempt_record, usage
 from workers.ledger.types import Attempt, Books, Rates, Statement
 from workers.policy import Model, Policy
 
@@ -38,10 +39,10 @@ def statement(finished: Finished, books: Books, prices: Prices) -> Statement:
     """The statement of an ending that claims its id."""
     answering = _answering(finished, books.attempts)
     money = figures(books.attempts, answering, _measure(finished, answering, prices), prices.reference)
-    usage = sum((a.usage for a in books.attempts if a.state == "settled"), Usage())
+    billed = usage(books.attempts)
     return Statement(
-        response=_encode(_response(finished, books, usage, money)),
-        cost_record=_encode(_cost_record(finished, books, usage, money, answering, prices)),
+        response=_encode(_response(finished, books, billed, money)),
+        cost_record=_encode(_cost_record(finished, books, billed, money, answering, prices)),
         cost=money.cost,
         unconfirmed=money.unconfirmed,
         baseline=money.baseline,
@@ -57,7 +58,7 @@ def unclaimed(finished: Finished, now: datetime) -> bytes:
 _NOTHING = figures((), None, None, None)
 
 
-def _response(finished: Finished, books: Books, usage: Usage, money: Figures) -> Response:
+def _response(finished: Finished, books: Books, billed: Usage, money: Figures) -> Response:
     facts = finished.facts
     answered = finished.status == "answered"
     return Response(
@@ -77,7 +78,7 @@ def _response(finished: Finished, books: Books, usage: Usage, money: Figures) ->
         model=finished.model,
         attempts=sum(a.state != "abandoned" for a in books.attempts),
         flags=finished.flags,
-        usage=usage,
+        usage=billed,
         cost_usd=money.cost,
         unconfirmed_usd=money.unconfirmed,
         baseline_usd=money.baseline,
@@ -89,7 +90,7 @@ def _response(finished: Finished, books: Books, usage: Usage, money: Figures) ->
     )
 
 
-def _cost_record(finished: Finished, books: Books, usage: Usage, money: Figures, answering: Attempt | None, prices: Prices) -> CostRecord:
+def _cost_record(finished: Finished, books: Books, billed: Usage, money: Figures, answering: Attempt | None, prices: Prices) -> CostRecord:
     facts = finished.facts
     if facts.tenant is None or facts.feature is None:
         raise ValueError("an ending without tenant and feature claims no id and has no cost record")
@@ -107,7 +108,7 @@ def _cost_record(finished: Finished, books: Books, usage: Usage, money: Figures,
         model=finished.model,
         provider=answering.provider if answering else None,
         source=finished.source if finished.status == "answered" else None,
-        usage=usage,
+        usage=billed,
         cost_usd=money.cost,
         unconfirmed_usd=money.unconfirmed,
         baseline_usd=money.baseline,
@@ -117,7 +118,7 @@ def _cost_record(finished: Finished, books: Books, usage: Usage, money: Figures,
         price_map=_price_map(books.attempts, finished, prices),
         occurred_at=books.ended_at,
         trace_id=facts.trace_id,
-        attempts=tuple(_attempt(a) for a in books.attempts),
+        attempts=tuple(map(attempt_record, books.attempts)),
     )
 
 
@@ -127,18 +128,6 @@ def _price_map(attempts: Sequence[Attempt], finished: Finished, prices: Prices) 
     if finished.status == "answered":
         used |= {rates for rates in (prices.reference, prices.of(finished.model)) if rates}
     return "+".join(sorted({rates.source for rates in used})) or prices.price_map
-
-
-def _attempt(attempt: Attempt) -> AttemptRecord:
-    return AttemptRecord(
-        n=attempt.n,
-        model=attempt.model,
-        provider=attempt.provider,
-        state=attempt.state,
-        usage=attempt.usage,
-        cost_usd=attempt.cost,
-        outcome=attempt.outcome,
-    )
 
 
 def _answering(finished: Finished, attempts: Sequence[Attempt]) -> Attempt | None:

@@ -21,8 +21,8 @@ def unconfirmed(attempts: Iterable[Attempt]) -> Decimal:
 
 
 def usage(attempts: Iterable[Attempt]) -> Usage:
-    """The tokens of all attempts."""
-    return sum((a.usage for a in attempts), Usage())
+    """The tokens of the settled attempts; of the others nobody knows them."""
+    return sum((a.usage for a in attempts if a.state == "settled"), Usage())
 
 
 def attempt_record(attempt: Attempt) -> AttemptRecord:
