@@ -79,6 +79,7 @@ class Fleet:
             logger=log,
             log_level=logging.DEBUG,
             graceful_timeout=5.0,
+            apply_types=False,  # its dependency injection takes a thread for every poll, and would inject nothing here
         )
         self.intakes: dict[tuple[str, Lane], Intake] = {}
 
@@ -106,8 +107,7 @@ class Fleet:
         )
 
         @subscriber
-        async def take(message: KafkaMessage) -> None:
-            records: Sequence[Record] = message.raw_message  # a tuple, in the batch form
+        async def take(records: Any) -> None:
             consumer = subscriber.consumer
             await intake.take(records, consumer if isinstance(consumer, Consumer) else None)
 
@@ -127,5 +127,6 @@ async def _parse(records: tuple[Record, ...]) -> KafkaMessage:
     return KafkaAckableMessage(body=b"", headers={}, raw_message=records, consumer=FAKE_CONSUMER)
 
 
-async def _decode(_message: KafkaMessage) -> bytes:
-    return b""
+async def _decode(message: KafkaMessage) -> Sequence[Record]:
+    records: Sequence[Record] = message.raw_message  # a tuple, in the batch form
+    return records
