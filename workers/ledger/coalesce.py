@@ -21,7 +21,7 @@ class Coalescer(Generic[T, R]):
     turn of the event loop goes at its end, and nothing waits for company; what comes while all run makes the next batch larger. So the
     batches grow with the load and with it alone."""
 
-    def __init__(self, batch: Callable[[list[T]], Awaitable[list[R]]], *, size: int = 64, parallel: int = 2) -> None:
+    def __init__(self, batch: Callable[[list[T]], Awaitable[list[R]]], *, size: int = 64, parallel: int = 1) -> None:
         self._batch = batch
         self._size = size
         self._parallel = parallel
