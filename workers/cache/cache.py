@@ -20,6 +20,7 @@ from workers.cache.guard import comparable, veto
 from workers.cache.scope import point_id, same, scope
 from workers.cache.store import Hit, Observe, Search, Store
 from workers.encoder.errors import EncodeFailed
+from workers.offload import offload
 from workers.outcomes import End, Outcome, emit
 
 
@@ -43,7 +44,7 @@ def make_cache(
     """`encode` is called in a thread. `observe` gets (hit, exact|semantic), (miss, why), (skip, why), (veto, reason), (error, what)."""
 
     async def cache(events: Sequence[Classified]) -> list[Outcome]:
-        keys = await asyncio.to_thread(_keys, events, encoder_name, observe)
+        keys = await offload(lambda: _keys(events, encoder_name, observe), (event.prompt for event in events))
         readers = [i for i in keys if events[i].plan.cache.read]
         at = now()
 

@@ -6,7 +6,6 @@ decided before (`admit`).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from schemas import Classified, Plan, Prompt
@@ -14,6 +13,7 @@ from schemas.types import TIERS, Tier
 from workers.classify.cache_plan import cache_plan
 from workers.classify.intake import Asked
 from workers.classify.route import MoreThan, Thresholds, route
+from workers.offload import offload
 from workers.outcomes import Outcome, emit
 from workers.policy import Policy, Rules
 from workers.topics import CLASSIFIED
@@ -27,12 +27,20 @@ def make_classify(*, policy: Callable[[], Policy], thresholds: Thresholds, more_
     async def classify(events: Sequence[Asked]) -> list[Outcome]:
         current = policy()
         # Rules and tokenizer are CPU alone: a batch of long prompts must not hold the event loop.
-        return await asyncio.to_thread(lambda: [_decide(asked, current, thresholds, more_than) for asked in events])
+        prompts = [_prompt(asked) for asked in events]
+        return await offload(
+            lambda: [_decide(asked, prompt, current, thresholds, more_than) for asked, prompt in zip(events, prompts, strict=True)], prompts
+        )
 
     return classify
 
 
-def _decide(asked: Asked, policy: Policy, thresholds: Thresholds, more_than: MoreThan) -> Outcome:
+def _prompt(asked: Asked) -> Prompt:
+    request = asked.request
+    return Prompt(messages=request.messages, documents=request.documents, params=request.params)
+
+
+def _decide(asked: Asked, prompt: Prompt, policy: Policy, thresholds: Thresholds, more_than: MoreThan) -> Outcome:
     facts, request = asked.facts, asked.request
     rules = policy.rules(request.feature)
     if request.tier == "auto":
@@ -54,7 +62,6 @@ def _decide(asked: Asked, policy: Policy, thresholds: Thresholds, more_than: Mor
         cache=cache_plan(request, rules.cache),
         flags=("max_tokens_capped",) if asked_tokens is not None and asked_tokens > rules.max_tokens_cap[tier] else (),
     )
-    prompt = Prompt(messages=request.messages, documents=request.documents, params=request.params)
     return emit(CLASSIFIED, Classified(facts=facts, prompt=prompt, plan=plan), facts.key)
 
 

@@ -6,12 +6,12 @@ lists of numbers. It only saves money, so anything odd means the original text. 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from schemas import Compressed, Document, Missed, Prompt, TokensAround
 from workers.compress.protect import kind
 from workers.compress.select import select
+from workers.offload import offload
 from workers.outcomes import Outcome, emit
 from workers.topics import COMPRESSED
 
@@ -26,7 +26,7 @@ def make_compress(*, count: Callable[[str], int], short_tokens: int, observe: Ca
 
     async def compress(events: Sequence[Missed]) -> list[Outcome]:
         # Scoring and counting are CPU alone: they must not hold the event loop.
-        done = await asyncio.to_thread(lambda: [_one(event, count, short_tokens) for event in events])
+        done = await offload(lambda: [_one(event, count, short_tokens) for event in events], (event.prompt for event in events))
         outcomes: list[Outcome] = []
         for event, (compressed, why) in zip(events, done, strict=True):
             observe("compressed" if why == "selected" else "original", why)
