@@ -109,7 +109,7 @@ async def laptop(settings: Settings, folder: Path, say: Say, *, provider: str | 
         else:
             settings = settings.model_copy(update={"http": settings.http.model_copy(update={"port": 0})})
         policy = policy_file(path)
-        await provision.apply(settings.kafka)
+        await provision.apply(settings.kafka, policy())
         await upgrade(settings.ledger.url)
         encoder = None if _given(settings.encoder, "path") or _given(settings.encoder, "model") else bundled()
         stop, started = asyncio.Event(), asyncio.Event()

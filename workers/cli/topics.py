@@ -6,6 +6,7 @@ import asyncio
 
 import typer
 
+from workers import policy
 from workers.settings import load
 
 app = typer.Typer(help="The fleet's topics: create what is missing, or check what is there.", no_args_is_help=True)
@@ -13,13 +14,14 @@ app = typer.Typer(help="The fleet's topics: create what is missing, or check wha
 
 @app.command()
 def apply() -> None:
-    """Create the topics that are missing. What exists is left as it is.
+    """Create the topics that are missing, those that the policy gives to tenants included. What exists is left as it is.
 
     Example: scrimp topics apply
     """
     from workers.runtime import provision
 
-    made = asyncio.run(provision.apply(load().kafka))
+    settings = load()
+    made = asyncio.run(provision.apply(settings.kafka, policy.load(settings.policy_file)))
     print("\n".join(f"created {name}" for name in made) or "every topic is there")
 
 
@@ -31,7 +33,8 @@ def check() -> None:
     """
     from workers.runtime import provision
 
-    differences = asyncio.run(provision.check(load().kafka))
+    settings = load()
+    differences = asyncio.run(provision.check(settings.kafka, policy.load(settings.policy_file)))
     print("\n".join(differences) or "every topic is as it should be")
     if differences:
         raise typer.Exit(1)

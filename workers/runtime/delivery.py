@@ -37,6 +37,7 @@ log = logging.getLogger("scrimp.delivery")
 
 RETRY_TOPIC = "x-retry-topic"
 NOT_BEFORE = "x-not-before"
+FAILED = "scrimp failed on this request; it is in the dead letters"
 
 
 class HasFacts(Protocol):
@@ -143,72 +144,66 @@ class Delivery(Generic[E]):
         self, records: Sequence[Record], traces: Sequence[tracing.Trace], outcomes: Sequence[Outcome], facts: dict[int, Facts]
     ) -> list[Later]:
         later: list[Later] = []
-        outgoing: list[list[Outgoing]] = []
+        groups: list[_Group] = []
         counts: Counter[str] = Counter()
         for i, (record, trace, outcome) in enumerate(zip(records, traces, outcomes, strict=True)):
             match outcome:
                 case Emit(messages):
-                    outgoing.append([self._encode(m, trace) for m in messages])
+                    groups.append(_Group(record, trace, facts.get(i), [self._encode(m, trace) for m in messages]))
                     counts["emit"] += 1
                 case End(finished):
-                    outgoing.append([self._finished(finished, trace)])
+                    groups.append(_Group(record, trace, finished.facts, [self._finished(finished, trace)]))
                     counts[finished.status] += 1
                 case Retry(why, after):
                     counts["retry"] += 1
                     if self._lane == "bulk" and (delay := _delay_topic(after)):
-                        outgoing.append([self._delayed(record, delay, after)])
+                        groups.append(_Group(record, trace, facts.get(i), [self._delayed(record, delay, after)]))
                     else:
                         log.debug("%s waits %.2f s: %s", self._stage.name, after, why)
                         later.append((record, after))
                 case Dead(reason, error):
-                    outgoing.append(await self._dead(record, trace, reason, error, facts.get(i)))
+                    known = facts.get(i) or _readable_facts(record)
+                    groups.append(_Group(record, trace, known, await self._dead(record, trace, reason, error, known)))
                     counts["dead"] += 1
-        await self._publish(outgoing)
+        await self._publish(groups)
         for name, n in counts.items():
             metrics.RECORDS.labels(self._stage.name, self._lane, name).inc(n)
         self._watch(counts)
         return later
 
-    async def _publish(self, outgoing: Sequence[Sequence[Outgoing]]) -> None:
+    async def _publish(self, groups: Sequence[_Group]) -> None:
         try:
-            await self._producer.send([o for group in outgoing for o in group])
+            await self._producer.send([o for group in groups for o in group.outgoing])
             return
         except Unpublishable:
-            if all(o.topic == self._name(DEAD) for group in outgoing for o in group):
-                raise Fatal("a dead letter cannot be written") from None
-        for group in outgoing:
-            try:
-                await self._producer.send(group)
-            except Unpublishable as e:
-                log.error("%s made a record the broker refuses: %s", self._stage.name, e)
+            log.debug("%s: one of a batch is refused; each goes on its own", self._stage.name)
+        for group in groups:
+            for outgoing in group.outgoing:
                 try:
-                    await self._producer.send([self._coffin(o, "unpublishable", str(e)) for o in group])
-                except Unpublishable:
-                    raise Fatal("a dead letter cannot be written") from None
+                    await self._producer.send([outgoing])
+                except Unpublishable as e:
+                    await self._refused(group, outgoing, e)
+
+    async def _refused(self, group: _Group, outgoing: Outgoing, error: Unpublishable) -> None:
+        """What we made of a record cannot be published: the record itself is the dead letter, and its request has failed."""
+        if outgoing.topic == self._name(DEAD):
+            raise Fatal("a dead letter cannot be written") from error
+        log.error("%s made a record for %s that cannot be published: %s", self._stage.name, outgoing.topic, error)
+        instead = [self._letter(group.record, "unpublishable", f"{outgoing.topic}: {error}")]
+        # An ending that is refused cannot be told by an ending; in `attribute` it is stored already.
+        if self._stage.ends_requests and self._bury is None and group.facts and outgoing.topic != self._name(FINISHED):
+            instead.append(self._finished(end(group.facts, "failed", "internal", FAILED).finished, group.trace))
+        try:
+            await self._producer.send(instead)
+        except Unpublishable as e:
+            raise Fatal("a dead letter cannot be written") from e
 
     async def _dead(self, record: Record, trace: tracing.Trace, reason: str, error: str, facts: Facts | None) -> list[Outgoing]:
-        metrics.DEAD_LETTERS.labels(self._stage.name, self._lane, reason).inc()
-        letter = Outgoing(
-            self._name(DEAD),
-            record.key,
-            record.value,
-            (
-                *record.headers,
-                ("x-dead-reason", reason.encode()),
-                ("x-dead-error", error.encode()),
-                ("x-dead-stage", self._stage.name.encode()),
-                ("x-dead-topic", record.topic.encode()),
-                ("x-dead-partition", str(record.partition).encode()),
-                ("x-dead-offset", str(record.offset).encode()),
-                ("x-dead-at", datetime.now(UTC).isoformat().encode()),
-            ),
-        )
-        facts = facts or _readable_facts(record)
+        letter = self._letter(record, reason, error)
         if facts is None or not self._stage.ends_requests:
             return [letter]
         if self._bury is None:
-            failed = end(facts, "failed", "internal", "scrimp failed on this request; it is in the dead letters")
-            return [letter, self._finished(failed.finished, trace)]
+            return [letter, self._finished(end(facts, "failed", "internal", FAILED).finished, trace)]
         try:
             endings = await self._bury(facts)
         except Unavailable:
@@ -217,6 +212,10 @@ class Delivery(Generic[E]):
             log.error("%s could not end a dead request: %s at %s", self._stage.name, type(e).__name__, _where(e))
             return [letter]
         return [letter, *(self._encode(m, trace) for o in endings if isinstance(o, Emit) for m in o.messages)]
+
+    def _letter(self, record: Record, reason: str, error: str) -> Outgoing:
+        metrics.DEAD_LETTERS.labels(self._stage.name, self._lane, reason).inc()
+        return dead_letter(self._name(DEAD), self._stage.name, record, reason, error)
 
     def _watch(self, counts: Counter[str]) -> None:
         dead = counts["dead"]
@@ -242,15 +241,29 @@ class Delivery(Generic[E]):
         control = ((RETRY_TOPIC, record.topic.encode()), (NOT_BEFORE, due.isoformat().encode()))
         return Outgoing(self._name(delay), record.key, record.value, (*kept, *control))
 
-    def _coffin(self, refused: Outgoing, reason: str, error: str) -> Outgoing:
-        control = (
-            ("x-dead-reason", reason.encode()),
-            ("x-dead-error", error.encode()),
-            ("x-dead-stage", self._stage.name.encode()),
-            ("x-dead-topic", refused.topic.encode()),
-            ("x-dead-at", datetime.now(UTC).isoformat().encode()),
-        )
-        return Outgoing(self._name(DEAD), refused.key, refused.value, (*refused.headers, *control))
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What one record leads to."""
+
+    record: Record
+    trace: tracing.Trace
+    facts: Facts | None
+    outgoing: list[Outgoing]
+
+
+def dead_letter(topic: str, stage: str, record: Record, reason: str, error: str) -> Outgoing:
+    """The original bytes, key and headers of a record, and why, where from and when it died."""
+    told = {
+        "reason": reason,
+        "error": error,
+        "stage": stage,
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+        "at": datetime.now(UTC).isoformat(),
+    }
+    return Outgoing(topic, record.key, record.value, (*record.headers, *((f"x-dead-{name}", text.encode()) for name, text in told.items())))
 
 
 def _is_outcome(found: object) -> TypeIs[Outcome]:

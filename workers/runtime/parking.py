@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from workers.outcomes import Unavailable
@@ -28,6 +29,8 @@ class Parking:
         self._first_s = first_s
         self._most_s = most_s
         self._waiting: dict[str, asyncio.Task[None]] = {}
+        self._last: dict[str, tuple[float, float]] = {}
+        """By dependency: the last pause and when it ended. A dependency that answers its probe and fails its users is asked ever less."""
 
     @property
     def dependencies(self) -> tuple[str, ...]:
@@ -54,7 +57,9 @@ class Parking:
     async def _probe(self, dependency: str) -> None:
         log.warning("parked: %s is unavailable", dependency)
         self._on_change(dependency, True)
-        delay = self._first_s
+        pause, ended = self._last.get(dependency, (0.0, 0.0))
+        again = time.monotonic() - ended < 2 * self._most_s
+        delay = min(pause * 2, self._most_s) if again and pause else self._first_s
         probe = self._probes.get(dependency)
         try:
             while True:
@@ -69,5 +74,6 @@ class Parking:
                     log.warning("resumed: %s is back", dependency)
                     return
         finally:
+            self._last[dependency] = delay, time.monotonic()
             del self._waiting[dependency]
             self._on_change(dependency, False)

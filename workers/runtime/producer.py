@@ -1,7 +1,9 @@
 """The one producer of a process. Everything the fleet publishes goes through `Producer.send`, and is awaited until the broker has it.
 
 FastStream's own publish cannot write a null value or a header that is not text, and dead letters need both. A broker that cannot be
-reached raises `Unavailable("kafka")`; a record the broker will never take raises `Unpublishable`.
+reached raises `Unavailable("kafka")`, and so does a topic of the fleet's own that is missing; a record that the broker will not take, or
+whose topic is somebody else's (a tenant's) and not there, raises `Unpublishable`. No topic is ever asked for that is not known to exist:
+the asking alone could create it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from aiokafka.errors import (
 
 from workers.outcomes import Unavailable
 from workers.runtime.connect import client_options
+from workers.runtime.provision import wanted
 from workers.settings import Kafka
 from workers.topics import MAX_EVENT_BYTES
 
@@ -49,6 +52,9 @@ class KafkaProducer:
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._client: AIOKafkaProducer | None = None
+        self._own = wanted(kafka).keys()
+        self._there: set[str] = set()
+        """Topics that were seen on the broker."""
 
     async def start(self) -> None:
         self._client = AIOKafkaProducer(
@@ -74,13 +80,15 @@ class KafkaProducer:
         if self._client is None:
             raise Unavailable("kafka", "the producer is not started")
         try:
-            await asyncio.wait_for(self._client.client.fetch_all_metadata(), 5)
+            cluster = await asyncio.wait_for(self._client.client.fetch_all_metadata(), 5)
         except (KafkaError, TimeoutError) as e:
             raise Unavailable("kafka", type(e).__name__) from e
+        self._there = set(cluster.topics())
 
     async def send(self, records: Sequence[Outgoing]) -> None:
         if self._client is None:
             raise Unavailable("kafka", "the producer is not started")
+        await self._look_for({r.topic for r in records})
         pending: list[asyncio.Future[object]] = []
         try:
             for r in records:
@@ -95,3 +103,13 @@ class KafkaProducer:
             raise Unpublishable(type(e).__name__) from e
         except (KafkaError, TimeoutError) as e:
             raise Unavailable("kafka", type(e).__name__) from e
+
+    async def _look_for(self, topics: set[str]) -> None:
+        if not topics - self._there:
+            return
+        await self.check()
+        missing = topics - self._there
+        if ours := sorted(missing & self._own):
+            raise Unavailable("kafka", f"missing topics: {', '.join(ours)}; run `scrimp topics apply`")
+        if missing:
+            raise Unpublishable(f"no such topic: {', '.join(sorted(missing))}")

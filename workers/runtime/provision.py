@@ -14,18 +14,21 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.types import LANES
 from workers.outcomes import Unavailable
+from workers.policy import Policy, Tenant
 from workers.runtime.connect import client_options
 from workers.settings import Kafka
-from workers.topics import TOPICS, Topic
+from workers.topics import RESPONSES, TOPICS, Topic
 
 
 class ProvisionError(RuntimeError):
     """A topic could not be made as it should be."""
 
 
-def wanted(kafka: Kafka) -> dict[str, Topic]:
-    """Every topic of the fleet by its full name."""
-    return {kafka.topic_prefix + topic.on(lane): topic for topic in TOPICS for lane in (LANES if topic.lanes else LANES[:1])}
+def wanted(kafka: Kafka, policy: Policy | None = None) -> dict[str, Topic]:
+    """Every topic of the fleet by its full name; with a policy, also the response topics that it gives to tenants."""
+    own = {kafka.topic_prefix + topic.on(lane): topic for topic in TOPICS for lane in (LANES if topic.lanes else LANES[:1])}
+    tenants = policy.tenants.values() if policy else ()
+    return own | {t.responses_topic: RESPONSES for t in tenants if isinstance(t, Tenant) and t.responses_topic}
 
 
 def config(topic: Topic) -> dict[str, str]:
@@ -48,11 +51,11 @@ async def _admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def apply(kafka: Kafka) -> list[str]:
+async def apply(kafka: Kafka, policy: Policy | None = None) -> list[str]:
     """Create the topics that are missing; returns their names. What exists is left as it is: `check` tells the differences."""
     async with _admin(kafka) as admin:
         there = set(await admin.list_topics())
-        missing = {name: topic for name, topic in wanted(kafka).items() if name not in there}
+        missing = {name: topic for name, topic in wanted(kafka, policy).items() if name not in there}
         if not missing:
             return []
         made = await admin.create_topics(
@@ -65,12 +68,12 @@ async def apply(kafka: Kafka) -> list[str]:
         return sorted(missing)
 
 
-async def check(kafka: Kafka) -> list[str]:
+async def check(kafka: Kafka, policy: Policy | None = None) -> list[str]:
     """One line a difference between what is on the broker and what should be; empty when all is well."""
     async with _admin(kafka) as admin:
         there = {t["topic"]: t for t in await admin.describe_topics() if not t["error_code"]}
-        differences = [f"{name}: missing; run `scrimp topics apply`" for name in wanted(kafka) if name not in there]
-        present = {name: topic for name, topic in wanted(kafka).items() if name in there}
+        differences = [f"{name}: missing; run `scrimp topics apply`" for name in wanted(kafka, policy) if name not in there]
+        present = {name: topic for name, topic in wanted(kafka, policy).items() if name in there}
         for name in present:
             partitions = len(there[name]["partitions"])
             if partitions < kafka.partitions:

@@ -221,12 +221,38 @@ async def test_park_and_unavailable_leave_the_group_untouched() -> None:
 async def test_an_event_the_broker_refuses_is_a_dead_letter_and_a_refused_dead_letter_is_fatal() -> None:
     big = Emit((Message(COSTS, "k", b"x" * 100),))
     producer = Memory(refuse=lambda o: o.topic == "llm.costs")
-    await make(answer(big), producer).deliver([record()])
-    assert [o.topic for o in producer.sent] == ["llm.dead"]
+    one = record(offset=9)
+    await make(answer(big), producer).deliver([one])
+    (letter,) = producer.sent
+    assert (letter.topic, letter.value, dict(letter.headers)["x-dead-offset"]) == ("llm.dead", one.value, b"9")
     with pytest.raises(Fatal, match="dead letter"):
         await make(answer(big), Memory(refuse=lambda _o: True)).deliver([record()])
     with pytest.raises(Fatal, match="dead letter"):
         await make(answer(Dead("bug", "x")), Memory(refuse=lambda _o: True)).deliver([record()])
+
+
+async def test_what_cannot_be_published_ends_its_request_and_leaves_the_others_alone() -> None:
+    async def work(events: Sequence[Finished]) -> list[Outcome]:
+        return [Emit((Message(COSTS, e.facts.key, b"x"),)) for e in events]
+
+    producer = Memory(refuse=lambda o: o.topic == "llm.costs" and o.key == b"acme/bad")
+    batch = [record(finished(i), offset=n) for n, i in enumerate(("a", "bad", "c"))]
+    assert await make(work, producer, stage="call").deliver(batch) == []
+    assert [o.key for o in producer.to("llm.costs")] == [b"acme/a", b"acme/c"]
+    assert [o.value for o in producer.to("llm.dead")] == [batch[1].value]
+    (ending,) = producer.to("llm.finished")
+    failed = Finished.model_validate_json(ending.value or b"")
+    assert (failed.facts.request_id, failed.status) == ("bad", "failed")
+
+
+async def test_a_refused_response_is_a_dead_letter_and_its_cost_record_still_goes_out() -> None:
+    async def bury(_dead: Facts) -> list[Outcome]:
+        raise AssertionError("the ending is stored already")
+
+    out = Emit((Message(RESPONSES, "acme/r-1", b"r", topic_name="acme.responses"), Message(COSTS, "acme/r-1", b"c")))
+    producer = Memory(refuse=lambda o: o.topic == "acme.responses")
+    await make(answer(out), producer, stage="attribute", bury=bury).deliver([record()])
+    assert [o.topic for o in producer.sent] == ["llm.dead", "llm.costs"]
 
 
 async def test_a_topic_of_dead_letters_stops_the_stage() -> None:

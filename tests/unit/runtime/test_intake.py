@@ -279,7 +279,9 @@ async def test_a_failed_commit_is_tried_again() -> None:
     group = Group(fails=2)
     intake = make_intake(deliver, on_commit_failure=lambda: failures.append(1))
     await intake.take([Rec(0)], group)
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while not group.committed:  # noqa: ASYNC110  looked at from outside on purpose
+            await asyncio.sleep(0.001)
     assert group.committed == {("t", 0): 1}
     assert len(failures) == 2
     await intake.close()
