@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -39,6 +41,13 @@ def _words(value: Any) -> Any:
     if value.lstrip().startswith(("[", "{")):
         raise ValueError("must be words separated by commas")
     return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+_BROKER = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+
+
+def _is_port(number: int | str | None) -> bool:
+    return number is None or 1 <= int(number) <= 65_535
 
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
@@ -78,6 +87,15 @@ class Kafka(_Group):
     request_timeout_ms: int = Field(40_000, ge=1_000)
     """Of one request to a broker."""
 
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        brokers = [broker.strip() for broker in value.split(",")]
+        for broker in brokers:
+            if not (found := _BROKER.fullmatch(broker)) or not _is_port(found[1]):
+                raise ValueError("must be host:port of one or more brokers, separated by commas")
+        return ",".join(brokers)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.security_protocol.startswith("SASL") and not (self.sasl_mechanism and self.sasl_username):
@@ -98,6 +116,18 @@ class Qdrant(_Group):
     timeout_ms: int = Field(30, ge=1)
     """Budget of one lookup; past it the request goes on as a miss."""
 
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and _is_port(parts.port)
+        except ValueError:
+            fits = False
+        if value and not fits:
+            raise ValueError("must be http://host:port or https://host:port")
+        return value
+
 
 class Ledger(_Group):
     url: str = "sqlite+aiosqlite:///scrimp.db"
@@ -111,14 +141,30 @@ class Ledger(_Group):
     pool_size: int = Field(4, ge=1)
     """Connections to PostgreSQL of one process."""
 
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        # Imported for a URL that is set: `scrimp --help` must not wait for it.
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+            raise ValueError("must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://")
+        try:
+            fits = _is_port(make_url(value).port)
+        except (ArgumentError, ValueError):
+            fits = False
+        if not fits:
+            # Without the reason: it would quote what stands where the port should, which may be part of a password.
+            raise ValueError("cannot be read: the port must be a number, and '@' in a password is written %40")
+        return value
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.stale_s < 2 * self.heartbeat_s:
             raise ValueError("STALE_S must be at least twice HEARTBEAT_S")
         if self.keep_days <= STAGE_RETENTION_DAYS:
             raise ValueError(f"KEEP_DAYS must exceed the {STAGE_RETENTION_DAYS} days that the stages' topics keep their records")
-        if not self.url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
-            raise ValueError("URL must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://")
         return self
 
 
@@ -154,6 +200,12 @@ class Classify(StageSettings):
     """Tokens of all other text above which a request goes to the heavy tier."""
     signals: Words = ("explain why", "compare", "design", "analyze", "implement")
     """What in the last user turn asks for the heavy tier, in any case; separated by commas."""
+
+    @model_validator(mode="after")
+    def _short_is_not_long(self) -> Self:
+        if self.short_context_tokens > self.long_context_tokens:
+            raise ValueError("SHORT_CONTEXT_TOKENS must not exceed LONG_CONTEXT_TOKENS")
+        return self
 
 
 class Cache(StageSettings):

@@ -160,13 +160,65 @@ def test_a_wrong_value_is_named_with_what_would_be_right(monkeypatch: pytest.Mon
         ({"SCRIMP_LEDGER__KEEP_DAYS": "3"}, "SCRIMP_LEDGER__KEEP_DAYS must exceed the 3 days that the stages' topics keep their records"),
         (
             {"SCRIMP_LEDGER__URL": "mysql://u:hunter2@h/db"},
-            "SCRIMP_LEDGER__URL must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://",
+            "SCRIMP_LEDGER__URL: must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://",
+        ),
+        (
+            {"SCRIMP_CLASSIFY__SHORT_CONTEXT_TOKENS": "10001"},
+            "SCRIMP_CLASSIFY__SHORT_CONTEXT_TOKENS must not exceed LONG_CONTEXT_TOKENS",
         ),
         ({"SCRIMP_CALL__TIMEOUT_S": "70"}, "SCRIMP_CALL__DRAIN_S must exceed TIMEOUT_S, or a stop throws paid calls away"),
     ],
 )
 def test_settings_that_contradict_each_other(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], line: str) -> None:
     assert told(monkeypatch, **variables) == line
+
+
+@pytest.mark.parametrize(
+    "value", ["a:b", "localhost", "a:9092,", "a:9092,b", "a:9092;b:9092", "a:0", "a:65536", "kafka://a:9092", "::1:9092", ":9092", "a b:1"]
+)
+def test_brokers_are_host_and_port(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    line = "SCRIMP_KAFKA__BOOTSTRAP_SERVERS: must be host:port of one or more brokers, separated by commas"
+    assert told(monkeypatch, SCRIMP_KAFKA__BOOTSTRAP_SERVERS=value) == line
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"), [("a:1, b-2.example:65535", "a:1,b-2.example:65535"), ("[::1]:9092", "[::1]:9092"), ("127.0.0.1:9092",) * 2]
+)
+def test_brokers_that_can_be_asked(monkeypatch: pytest.MonkeyPatch, value: str, taken: str) -> None:
+    monkeypatch.setenv("SCRIMP_KAFKA__BOOTSTRAP_SERVERS", value)
+    assert load().kafka.bootstrap_servers == taken
+
+
+@pytest.mark.parametrize("value", ["u:hunter2@h:port/db", "u:hunter2@h:99999/db", "hunter2:x"])
+def test_a_ledger_that_cannot_be_read_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    line = told(monkeypatch, SCRIMP_LEDGER__URL=f"postgresql+asyncpg://{value}")
+    assert line.startswith("SCRIMP_LEDGER__URL: cannot be read: the port must be a number")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sqlite+aiosqlite:///scrimp.db",
+        "sqlite+aiosqlite:////var/lib/l.db",
+        "postgresql+asyncpg://u:p%40ss@h:5432/db",
+        "postgresql+asyncpg:///db",
+    ],
+)
+def test_a_ledger_that_can_be_read(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SCRIMP_LEDGER__URL", value)
+    assert load().ledger.url == value
+
+
+@pytest.mark.parametrize("value", ["garbage", "qdrant:6333", "grpc://qdrant:6334", "http://", "http://qdrant:port", "http://qdrant:65536"])
+def test_qdrant_is_asked_over_http(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    assert told(monkeypatch, SCRIMP_QDRANT__URL=value) == "SCRIMP_QDRANT__URL: must be http://host:port or https://host:port"
+
+
+@pytest.mark.parametrize("value", ["", "http://qdrant:6333", "https://x.cloud.example", "http://[::1]:6333/prefix"])
+def test_a_qdrant_that_can_be_asked(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SCRIMP_QDRANT__URL", value)
+    assert load().qdrant.url == value
 
 
 def test_answers_outlast_the_slowest_record() -> None:

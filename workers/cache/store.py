@@ -2,8 +2,8 @@
 
 The cache only saves money, so it fails open: when Qdrant is slow, down or answers nonsense, a lookup finds nothing and a write stores
 nothing, and `observe("error", reason)` counts it. Only what no retry can mend stops the start, as `StoreMisfit`: a directory that
-another process holds, or a collection made for another encoder. A server that is down at start is no such case: the collection is made
-when it is back.
+another process holds or that cannot be written, or a collection made for another encoder. A server that is down at start is no such
+case: the collection is made when it is back.
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ def _embedded(path: Path | None) -> AsyncQdrantClient:
         except RuntimeError as e:
             held = "already accessed" in str(e)
             why = "another process holds it, and only one may" if held else "it cannot be opened"
+        except OSError as e:
+            raise StoreMisfit(f"SCRIMP_QDRANT__PATH={path}: cannot be used: {e.strerror}") from e
     raise StoreMisfit(f"SCRIMP_QDRANT__PATH={path}: {why}: use one process (`scrimp run all`) or a server (SCRIMP_QDRANT__URL)")
 
 

@@ -123,7 +123,7 @@ async def _cache_and_remember(
     # The encoder brings onnxruntime along: only the cache stage imports it.
     from workers.cache.cache import make_cache
     from workers.cache.remember import make_remember
-    from workers.cache.store import open_store
+    from workers.cache.store import StoreMisfit, open_store
     from workers.encoder.encoder import open_encoder
 
     s = parts.settings
@@ -135,15 +135,18 @@ async def _cache_and_remember(
     def observe(event: str, reason: str) -> None:
         metrics.CACHE.labels(event, reason).inc()
 
-    store = await open_store(
-        url=s.qdrant.url,
-        api_key=s.qdrant.api_key.get_secret_value(),
-        path=s.qdrant.path,
-        collection=s.qdrant.collection,
-        dim=encoder.dim,
-        timeout_s=s.qdrant.timeout_ms / 1000,
-        observe=observe,
-    )
+    try:
+        store = await open_store(
+            url=s.qdrant.url,
+            api_key=s.qdrant.api_key.get_secret_value(),
+            path=s.qdrant.path,
+            collection=s.qdrant.collection,
+            dim=encoder.dim,
+            timeout_s=s.qdrant.timeout_ms / 1000,
+            observe=observe,
+        )
+    except StoreMisfit as e:
+        raise SettingsError(str(e)) from e
     stack.push_async_callback(store.close)
     parts.background.append(partial(_forget_expired, store))
 

@@ -8,6 +8,7 @@ with its exception, after the others have drained.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -15,8 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+
 from schemas.types import Lane
 from workers.cli.stages import Parts, build
+from workers.outcomes import Unavailable
 from workers.pipeline import STAGES, Stage, StageName
 from workers.policy import PolicyError, PolicyFile
 from workers.runtime import health, metrics
@@ -24,7 +28,7 @@ from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Deliver, Intake
 from workers.runtime.parking import Parking
 from workers.runtime.producer import KafkaProducer
-from workers.settings import Settings
+from workers.settings import Http, Kafka, Settings, SettingsError
 
 log = logging.getLogger("scrimp")
 
@@ -61,17 +65,21 @@ async def serve(
     """
     async with AsyncExitStack() as stack:
         producer = KafkaProducer(settings.kafka)
-        await producer.start()
+        try:
+            await producer.start()
+        except Unavailable as e:
+            raise _with_advice(e, settings.kafka) from e
         stack.push_async_callback(producer.stop)
         parts = Parts(settings, policy, producer, encoder_path, probes={"kafka": producer.check})
         fleet = Fleet(settings.kafka)
         delivers = await build(parts, _once(work), stack)
         for (name, lane), deliver in delivers.items():
             subscribe(fleet, parts, STAGES[name], lane, deliver)
+        # First the port, which may be taken, then the groups: a process that joins and goes makes all others wait.
+        runner = await _listen(health.application(fleet.intakes, parts.probes, STALL_S), settings.http)
+        stack.push_async_callback(runner.cleanup)
         await fleet.start()
         stack.push_async_callback(fleet.stop)
-        runner = await health.serve(health.application(fleet.intakes, parts.probes, STALL_S), settings.http.host, settings.http.port)
-        stack.push_async_callback(runner.cleanup)
         parts.background.append(partial(_follow_policy, parts))
         background = [asyncio.ensure_future(task()) for task in parts.background]
         try:
@@ -82,6 +90,29 @@ async def serve(
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+
+
+def _with_advice(error: Unavailable, kafka: Kafka) -> Unavailable:
+    """The embedded broker refuses an idempotent producer, and has no word for it but "unknown error"."""
+    if kafka.idempotence and "UnknownError" in str(error):
+        hint = "the embedded broker of `scrimp up` has no idempotent producer, and needs SCRIMP_KAFKA__IDEMPOTENCE=false"
+        return Unavailable(error.dependency, f"{str(error).removeprefix('kafka: ')}; {hint}")
+    return error
+
+
+async def _listen(app: web.Application, http: Http) -> web.AppRunner:
+    try:
+        return await health.serve(app, http.host, http.port)
+    except OSError as e:
+        where = f"{http.host}:{http.port}"
+        match e.errno:
+            case errno.EADDRINUSE:
+                told = f"SCRIMP_HTTP__PORT: {where} is taken: each process on a host needs its own; 0 takes a free one"
+            case errno.EACCES:
+                told = f"SCRIMP_HTTP__PORT: this user may not listen at {where}"
+            case _:
+                told = f"SCRIMP_HTTP__HOST: {http.host} is no address of this host"
+        raise SettingsError(told) from e
 
 
 async def _until(stop: asyncio.Event, fleet: Fleet, background: Sequence[asyncio.Future[None]], started: asyncio.Event | None) -> None:
@@ -112,10 +143,15 @@ def _once(work: Sequence[tuple[StageName, Lane]]) -> list[tuple[StageName, Lane]
 
 
 def subscribe(fleet: Fleet, parts: Parts, stage: Stage, lane: Lane, deliver: Deliver) -> None:
-    """Give a stage its window and its consumer."""
+    """Give each consumer of a stage its window."""
+    for consumer in stage.consumers:
+        _subscribe(fleet, parts, stage, consumer, lane, deliver)
+
+
+def _subscribe(fleet: Fleet, parts: Parts, stage: Stage, consumer: str, lane: Lane, deliver: Deliver) -> None:
     window, drain_s = parts.settings.stage(stage.name).window, parts.settings.stage(stage.name).drain_s
     single = stage.form == "window"
-    labels = (stage.name, lane)
+    labels = (consumer, lane)
     parking = Parking(parts.probes, lambda dependency, down: metrics.PARKED.labels(*labels, dependency).set(down))
     intake = Intake(
         deliver,
@@ -129,7 +165,7 @@ def subscribe(fleet: Fleet, parts: Parts, stage: Stage, lane: Lane, deliver: Del
     )
     metrics.RUNNING.labels(*labels).set_function(lambda: intake.running)
     metrics.UNCOMMITTED.labels(*labels).set_function(lambda: intake.uncommitted)
-    fleet.add(stage, lane, intake, max_records=window, drain_s=drain_s)
+    fleet.add(stage, consumer, lane, intake, max_records=window, drain_s=drain_s)
 
 
 async def _follow_policy(parts: Parts) -> None:

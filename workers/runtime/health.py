@@ -52,11 +52,15 @@ def application(intakes: Mapping[tuple[str, Lane], Intake], probes: Mapping[str,
 
 
 async def serve(app: web.Application, host: str, port: int) -> web.AppRunner:
-    """Listen; port 0 takes a free one, which is logged. Call `cleanup()` on what comes back."""
+    """Listen; port 0 takes a free one, which is logged. Call `cleanup()` on what comes back. `OSError`: it cannot listen there."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
-    await site.start()
+    try:
+        await site.start()
+    except OSError:
+        await runner.cleanup()
+        raise
     bound = runner.addresses[0]
     log.info("health at http://%s:%s", bound[0], bound[1])
     return runner

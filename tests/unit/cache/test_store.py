@@ -192,6 +192,12 @@ async def test_a_directory_has_one_process(tmp_path: Path, counted: Counted) -> 
     assert "ResourceWarning" not in other.stderr
 
 
+@pytest.mark.parametrize(("path", "why"), [("/proc/cache", "No such file or directory"), ("/dev/null/cache", "Not a directory")])
+async def test_a_directory_that_cannot_be_is_told(path: str, why: str, counted: Counted) -> None:
+    with pytest.raises(StoreMisfit, match=f"^SCRIMP_QDRANT__PATH={path}: cannot be used: {why}$"):
+        await open_store(url="", api_key="", path=Path(path), collection="answers", dim=8, timeout_s=1, observe=counted)
+
+
 async def test_a_collection_of_another_encoder_is_refused(tmp_path: Path, counted: Counted) -> None:
     async with opened(counted, tmp_path):
         pass
