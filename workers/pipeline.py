@@ -31,14 +31,21 @@ class Stage:
     stands after it never expires anything."""
     ends_requests: bool = True
     """A dead letter of this stage also ends the request, where its id can be read."""
+    apart: bool = False
+    """A consumer for each topic it reads, in a group of its own: the topics have a pace of their own, and one must not wait for another."""
 
     @property
     def lanes(self) -> bool:
         """Runs once a lane. `redeliver` does not: the delay topics belong to both."""
         return any(topic.lanes for topic in self.reads)
 
-    def group(self, prefix: str, lane: Lane) -> str:
-        return f"{prefix}{self.name}{'.bulk' if self.lanes and lane == 'bulk' else ''}"
+    @property
+    def consumers(self) -> dict[str, tuple[Topic, ...]]:
+        """The topics of each consumer, by its name: the stage's own, unless they are read apart."""
+        return {f"{self.name}.{topic.name}": (topic,) for topic in self.reads} if self.apart else {self.name: self.reads}
+
+    def group(self, prefix: str, lane: Lane, consumer: str | None = None) -> str:
+        return f"{prefix}{consumer or self.name}{'.bulk' if self.lanes and lane == 'bulk' else ''}"
 
 
 STAGES: dict[StageName, Stage] = {
@@ -50,7 +57,7 @@ STAGES: dict[StageName, Stage] = {
         Stage("compress", (t.MISSED,), (t.COMPRESSED,), "batch", expires=True),
         Stage("call", (t.COMPRESSED,), (), "window", expires=False),
         Stage("attribute", (t.FINISHED,), (t.RESPONSES, t.COSTS), "batch", expires=False),
-        Stage("redeliver", (t.RETRY_10S, t.RETRY_300S), (), "window", expires=False, ends_requests=False),
+        Stage("redeliver", (t.RETRY_10S, t.RETRY_300S), (), "window", expires=False, ends_requests=False, apart=True),
     )
 }
 """Beside its `writes`, every stage may write `llm.finished` (an ending) and `llm.dead`; in the bulk lane also the delay topics."""

@@ -52,7 +52,11 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.policy = self.folder / "policy.yaml"
-        self.policy.write_text(POLICY.format(url=self.provider.url))
+        self.write_policy()
+
+    def write_policy(self, more: str = "") -> None:
+        """The policy of the tests, with these lines added. Processes that run take it within five seconds."""
+        self.policy.write_text(POLICY.format(url=self.provider.url) + more)
 
     def start(self, *names: str, lane: str = "interactive", by: Sequence[str] = SCRIMP, **settings: Any) -> None:
         """Start these, side by side, and wait until all are ready.

@@ -28,7 +28,7 @@ READS = {
     "remember": "finished",
 }
 """Consumer group to the topic it reads, in the order in which a request passes them."""
-READ_HERE = ("compressed", "responses", "costs", "dead")
+READ_HERE = ("compressed", "responses", "costs", "dead", "retry.10s")
 PATIENCE_S = 90
 
 Headers = Sequence[tuple[str, bytes | None]]

@@ -83,12 +83,12 @@ class Fleet:
         )
         self.intakes: dict[tuple[str, Lane], Intake] = {}
 
-    def add(self, stage: Stage, lane: Lane, intake: Intake, *, max_records: int, drain_s: float) -> None:
-        """Subscribe a stage of one lane."""
-        self.intakes[stage.name, lane] = intake
+    def add(self, stage: Stage, consumer: str, lane: Lane, intake: Intake, *, max_records: int, drain_s: float) -> None:
+        """Subscribe one of a stage's consumers in one lane."""
+        self.intakes[consumer, lane] = intake
         subscriber = self.broker.subscriber(
-            *(self._kafka.topic_prefix + topic.on(lane) for topic in stage.reads),
-            group_id=stage.group(self._kafka.group_prefix, lane),
+            *(self._kafka.topic_prefix + topic.on(lane) for topic in stage.consumers[consumer]),
+            group_id=stage.group(self._kafka.group_prefix, lane, consumer),
             batch=True,
             max_records=max_records,
             batch_timeout_ms=POLL_MS,
