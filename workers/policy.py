@@ -125,10 +125,10 @@ class CompressPolicy(_Part):
 
 
 class AuditPolicy(_Part):
-    """How many answers are compared with the reference model's."""
+    """How many answers are compared with the reference model's. No effect in this version."""
 
     rate: Ratio = 0.01
-    """Share of the requests."""
+    """Share of the requests. No effect in this version."""
 
 
 def _by_tier(light: int, standard: int, heavy: int) -> dict[Tier, int]:
@@ -195,7 +195,7 @@ class Tenant(_Part):
     )
     """The full name of a topic of its own for its responses."""
     max_in_flight: int | None = Field(None, ge=1)
-    """Calls at the same time, at most."""
+    """Calls at the same time, at most. No effect in this version."""
 
 
 class Policy(_Part):
@@ -217,8 +217,12 @@ class Policy(_Part):
     """The hard limits. Every one that a request falls under must have room."""
     tenants: dict[str, Tenant | Literal["allow", "reject"]] = {"unknown": "allow"}
     """The tenants by name. `unknown` (allow or reject) is about all others; left out beside names: reject."""
-    digest: str = ""
-    """SHA-256 of the file, for logs and metrics."""
+    _digest: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return self._digest
 
     @field_validator("defaults", mode="before")
     @classmethod
@@ -301,8 +305,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def _told(error: ValidationError, *above: str) -> str:
-    """The first fault as one line: the key, and what would be right."""
-    first = error.errors(include_url=False)[0]
+    """The first fault as one line: the key, and what would be right. A key that is unknown is told before one that is missing: it may be
+    the missing one, misspelt."""
+    faults = error.errors(include_url=False)
+    first = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0]) if faults[0]["type"] == "missing" else faults[0]
     where = ".".join([*above, *(str(part) for part in first["loc"] if part not in ("[key]", Tenant.__name__))])
     return f"{where}: {_what(first)}" if where else _what(first)
 
@@ -340,9 +346,11 @@ def parse(text: str, source: str) -> Policy:
     if not isinstance(data, dict):
         raise PolicyError(f"{source}: must be a mapping with models, tiers and reference")
     try:
-        return Policy.model_validate(data | {"digest": hashlib.sha256(text.encode()).hexdigest()})
+        policy = Policy.model_validate(data)
     except ValidationError as e:
         raise PolicyError(f"{source}: {_told(e)}") from e
+    policy._digest = hashlib.sha256(text.encode()).hexdigest()
+    return policy
 
 
 def load(path: Path | None) -> Policy:

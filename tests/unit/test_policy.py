@@ -37,6 +37,7 @@ class TestErrors:
         [
             ("modles: {}", "modles: no such key here; did you mean models?"),
             ("zzz: 1", "zzz: no such key here; see docs/reference/policy.md"),
+            ("digest: 0123", "digest: no such key here; did you mean budgets?"),
             ("tenants: {acme: {hmac: K}}", "tenants.acme.hmac: no such key here; did you mean hmac_env?"),
             ("tenants: {acme: allow}", "tenants: acme: must be a mapping such as {max_in_flight: 8}"),
             ("tenants: {unknown: maybe}", "tenants: unknown: must be allow or reject"),
@@ -115,6 +116,8 @@ class TestErrors:
             (MODEL + "tiers: {light: []}\nreference: mini", "tiers: at least one tier must name a model"),
             (MODEL + "tiers: {light: [mini]}\nreference: maxi", "reference: no such model: maxi; known: mini"),
             (MODEL, "tiers: is missing"),
+            ("modles: {}", "modles: no such key here; did you mean models?"),
+            (f"{MODEL}\nmodels.x: {{}}\nrefrence: x", "models.x: no such key here; did you mean models?"),
             ("models: {}\ntiers: {}\nreference: x", "models: must not be empty"),
             ("", "must be a mapping with models, tiers and reference"),
             ("- a", "must be a mapping with models, tiers and reference"),

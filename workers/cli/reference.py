@@ -35,8 +35,6 @@ PARTS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`budgets`", Budget),
     ("`tenants.NAME`", Tenant),
 )
-HIDDEN = frozenset({"digest"})
-"""Fields of the policy that the file's author does not write."""
 
 
 def files() -> Iterator[tuple[str, str]]:
@@ -50,8 +48,6 @@ def files() -> Iterator[tuple[str, str]]:
 def policy_schema() -> dict[str, Any]:
     """The JSON Schema of a policy file, for editors. What refers from one key to another is checked by scrimp alone."""
     schema = Policy.model_json_schema()
-    for name in HIDDEN:
-        del schema["properties"][name]
     # A feature may name any part of the rules; all of them have a default.
     schema["properties"]["features"]["additionalProperties"] = {"$ref": "#/$defs/Rules"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
@@ -73,11 +69,7 @@ def policy_page() -> str:
     """Every key of the policy file as Markdown tables."""
     sections = []
     for title, part in PARTS:
-        rows = [
-            (f"`{name}`", _default(field), _allowed(field), field.description or "")
-            for name, field in part.model_fields.items()
-            if name not in HIDDEN
-        ]
+        rows = [(f"`{name}`", _default(field), _allowed(field), field.description or "") for name, field in part.model_fields.items()]
         sections.append(f"## {title}\n\n{part.__doc__}\n\n{_table(('Key', 'Default', 'Values', 'What it is for'), rows)}")
     return _page(
         "Policy file",
