@@ -12,24 +12,28 @@ from faststream.specification import AsyncAPI
 
 from schemas.types import LANES
 from workers.pipeline import STAGES, Stage
-from workers.topics import DEAD, FINISHED, Topic
+from workers.topics import ALERTS, REQUESTS, TOPICS, Topic
 
 
 def document(topic_prefix: str = "llm.") -> dict[str, Any]:
-    """AsyncAPI 3.0, as a JSON object: every topic with the schema of what stands in it, and which stage reads or writes it."""
+    """AsyncAPI 3.0, as a JSON object: every topic with the schema of what stands in it, and which stages read it."""
     broker = KafkaBroker("localhost:9092")
-    published: set[str] = set()
+    for topic in TOPICS:
+        if topic is not REQUESTS:  # that one is written by users, and only read here
+            for name in _names(topic, topic_prefix):
+                broker.publisher(name, title=name, schema=topic.event or bytes, description=_what(topic))
     for stage in STAGES.values():
-        for lane in LANES if stage.lanes else LANES[:1]:
-            for topic in stage.reads:
-                _reads(broker, stage, topic_prefix + topic.on(lane), topic)
-            for topic in (*stage.writes, FINISHED, DEAD):
-                if (name := topic_prefix + topic.on(lane)) not in published:
-                    published.add(name)
-                    broker.publisher(name, title=name, schema=topic.event or bytes, description=_what(topic))
-    spec = AsyncAPI(broker, title="scrimp", version="1", description="Requests in, answers with their price out. Public topics: see docs.")
+        for topic in stage.reads:
+            for name in _names(topic, topic_prefix):
+                _reads(broker, stage, name, topic)
+    about = "Requests in, answers with their price out. `send` is what the fleet writes, `receive` what a stage of it reads."
+    spec = AsyncAPI(broker, title="scrimp", version="1", description=about)
     made: dict[str, Any] = spec.to_specification().to_jsonable()
     return made
+
+
+def _names(topic: Topic, topic_prefix: str) -> list[str]:
+    return [topic_prefix + topic.on(lane) for lane in (LANES if topic.lanes else LANES[:1])]
 
 
 def _reads(broker: KafkaBroker, stage: Stage, name: str, topic: Topic) -> None:
@@ -37,8 +41,10 @@ def _reads(broker: KafkaBroker, stage: Stage, name: str, topic: Topic) -> None:
 
     handler.__annotations__["event"] = topic.event or bytes
     handler.__name__ = f"{stage.name}_{name.replace('.', '_')}"
-    broker.subscriber(name, group_id=stage.group("scrimp.", "interactive"), title=f"{name}:{stage.name}", description=_what(topic))(handler)
+    broker.subscriber(name, title=f"{name}:{stage.name}", description=_what(topic))(handler)
 
 
 def _what(topic: Topic) -> str:
+    if topic is ALERTS:
+        return "public; nothing writes it in this version"
     return "public" if topic.public else "between stages"
