@@ -110,6 +110,84 @@ def test_bounds_and_prefixes_hold_for_any_schedule(delays: list[int], again: set
     assert most_open <= backlog
 
 
+Step = tuple[str, int]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("poll"), st.integers(1, 6)),
+        st.tuples(st.just("pass"), st.integers(1, 8)),
+        st.tuples(st.just("rebalance"), st.integers(0, 1)),
+        st.tuples(st.just("crash"), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(steps=STEPS, delays=st.lists(st.integers(0, 6), min_size=40, max_size=40), limit=st.integers(1, 4), room=st.integers(0, 6))
+def test_rebalances_and_crashes_lose_nothing_and_commit_only_what_is_finished(
+    steps: list[Step], delays: list[int], limit: int, room: int
+) -> None:
+    """A broker that hands out offsets from what was committed, and a consumer that is revoked or killed at any point of its work."""
+    finished: set[int] = set()
+    group = Group()
+    total = 40
+    state = {"running": 0, "most": 0}
+
+    async def deliver(records: Sequence[Record]) -> list[Later]:
+        (record,) = records
+        state["running"] += 1
+        state["most"] = max(state["most"], state["running"])
+        try:
+            for _ in range(delays[record.offset]):
+                await asyncio.sleep(0)
+            finished.add(record.offset)
+        finally:
+            state["running"] -= 1
+        return []
+
+    def holds(intake: Intake) -> None:
+        committed = group.committed.get(("t", 0), 0)
+        assert finished >= set(range(committed)), f"committed to {committed} over unfinished records"
+        assert intake.uncommitted <= limit + room
+
+    async def scenario() -> None:
+        intake = make_intake(deliver, limit=limit, backlog=limit + room, drain_s=0.05)
+        position = 0
+        polls: list[asyncio.Task[None]] = []
+        for what, n in [*steps, ("rebalance", 0)]:
+            match what:
+                case "poll":
+                    batch = [Rec(o) for o in range(position, min(position + n, total))]
+                    position += len(batch)
+                    # One poll at a time, as FastStream does it: the next waits for the one before.
+                    await asyncio.gather(*polls)
+                    polls = [asyncio.create_task(intake.take(batch, group))] if batch else []
+                case "pass":
+                    for _ in range(n):
+                        await asyncio.sleep(0)
+                case "rebalance":
+                    await intake.on_partitions_revoked([("t", 0)])
+                    await asyncio.gather(*polls)
+                    await intake.on_partitions_assigned([("t", 0)])
+                    polls, position = [], group.committed.get(("t", 0), 0)
+                case "crash":
+                    for task in [*polls, *intake._groups, *([intake._committer] if intake._committer else [])]:
+                        task.cancel()
+                    await asyncio.gather(*polls, *intake._groups, return_exceptions=True)
+                    intake = make_intake(deliver, limit=limit, backlog=limit + room, drain_s=0.05)
+                    polls, position = [], group.committed.get(("t", 0), 0)
+            holds(intake)
+        await intake.take([Rec(o) for o in range(position, total)], group)
+        await settle(intake)
+        holds(intake)
+        await intake.close()
+
+    asyncio.run(scenario())
+    assert finished == set(range(total)), "a record was lost"
+    assert group.committed == {("t", 0): total}
+    assert state["most"] <= limit
+
+
 async def test_a_slow_head_blocks_the_commit_and_bounds_what_is_taken_behind_it() -> None:
     gate = asyncio.Event()
     started: list[int] = []
