@@ -24,7 +24,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from workers.outcomes import Unavailable
-from workers.runtime.offsets import Offsets, Partition, Ticket
+from workers.runtime.offsets import Offsets, OutOfOrder, Partition, Ticket
 from workers.runtime.parking import Parking
 
 log = logging.getLogger("scrimp.intake")
@@ -110,7 +110,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def take(self, records: Sequence[Record], consumer: Commits | None) -> None:
         """Start what was polled, group by group; returns when all of it is started (or refused). Waiting here is the backpressure.
 
-        `consumer` commits; None where there is nothing to commit to (the in-memory broker of tests)."""
+        `consumer` commits; None where there is nothing to commit to (the in-memory broker of tests). It must be called in the very step
+        in which the poll returned: records that a rebalance has overtaken by then are told by their order, and that is fatal."""
         epoch = self._epoch
         self._consumer = consumer
         if self._committer is None:
@@ -122,7 +123,12 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     await self._room.wait()
             await self._slots.acquire()
             # Everything up to here may have taken long enough for the partition to be somebody else's.
-            started = [(r, t) for r in group if (t := self._start(r))] if self._current(epoch) else []
+            try:
+                started = [(r, t) for r in group if (t := self._start(r))] if self._current(epoch) else []
+            except OutOfOrder as e:
+                if not self.fatal.done():
+                    self.fatal.set_exception(e)
+                started = []
             if not started:
                 self._slots.release()
                 continue

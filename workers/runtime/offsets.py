@@ -14,6 +14,10 @@ Partition = tuple[str, int]
 """(topic, partition): aiokafka's TopicPartition is such a tuple."""
 
 
+class OutOfOrder(Exception):
+    """A record came after a later one of its partition: it was polled under another assignment, or somebody seeks."""
+
+
 @dataclass(slots=True)
 class Ticket:
     """One started record. Dead once its partition has been revoked: finishing it then means nothing."""
@@ -43,7 +47,7 @@ class Offsets:
             return None
         queue = self._open.setdefault(partition, deque())
         if queue and offset <= queue[-1].offset:
-            raise ValueError(f"{partition}: offset {offset} after {queue[-1].offset}: records of a partition come in order")
+            raise OutOfOrder(f"{partition}: offset {offset} after {queue[-1].offset}: records of a partition come in order")
         ticket = Ticket(partition, offset)
         queue.append(ticket)
         return ticket

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from workers.outcomes import Unavailable
 from workers.runtime.intake import Intake, Later, Record
-from workers.runtime.offsets import Partition
+from workers.runtime.offsets import OutOfOrder, Partition
 from workers.runtime.parking import Parking
 
 
@@ -117,13 +117,17 @@ STEPS = st.lists(
         st.tuples(st.just("pass"), st.integers(1, 8)),
         st.tuples(st.just("rebalance"), st.integers(0, 1)),
         st.tuples(st.just("crash"), st.just(0)),
+        st.tuples(st.just("commit"), st.just(0)),
+        st.tuples(st.just("gate"), st.just(0)),
     ),
     max_size=25,
 )
+LONG = 6
+"""A record with this delay goes on until the gate opens: past the drain of a revocation, if need be."""
 
 
 @settings(max_examples=500, deadline=None)
-@given(steps=STEPS, delays=st.lists(st.integers(0, 6), min_size=40, max_size=40), limit=st.integers(1, 4), room=st.integers(0, 6))
+@given(steps=STEPS, delays=st.lists(st.integers(0, LONG), min_size=40, max_size=40), limit=st.integers(1, 4), room=st.integers(0, 6))
 def test_rebalances_and_crashes_lose_nothing_and_commit_only_what_is_finished(
     steps: list[Step], delays: list[int], limit: int, room: int
 ) -> None:
@@ -132,6 +136,7 @@ def test_rebalances_and_crashes_lose_nothing_and_commit_only_what_is_finished(
     group = Group()
     total = 40
     state = {"running": 0, "most": 0}
+    gates: list[asyncio.Event] = []
 
     async def deliver(records: Sequence[Record]) -> list[Later]:
         (record,) = records
@@ -140,6 +145,8 @@ def test_rebalances_and_crashes_lose_nothing_and_commit_only_what_is_finished(
         try:
             for _ in range(delays[record.offset]):
                 await asyncio.sleep(0)
+            if delays[record.offset] == LONG:
+                await gates[-1].wait()
             finished.add(record.offset)
         finally:
             state["running"] -= 1
@@ -150,33 +157,45 @@ def test_rebalances_and_crashes_lose_nothing_and_commit_only_what_is_finished(
         assert finished >= set(range(committed)), f"committed to {committed} over unfinished records"
         assert intake.uncommitted <= limit + room
 
+    def fresh() -> Intake:
+        # Nothing commits by itself: the script says when.
+        return make_intake(deliver, limit=limit, backlog=limit + room, drain_s=0.002, commit_every_s=60)
+
     async def scenario() -> None:
-        intake = make_intake(deliver, limit=limit, backlog=limit + room, drain_s=0.05)
-        position = 0
+        gates.append(asyncio.Event())
+        intake, position = fresh(), 0
         polls: list[asyncio.Task[None]] = []
         for what, n in [*steps, ("rebalance", 0)]:
             match what:
                 case "poll":
                     batch = [Rec(o) for o in range(position, min(position + n, total))]
-                    position += len(batch)
                     # One poll at a time, as FastStream does it: the next waits for the one before.
-                    await asyncio.gather(*polls)
-                    polls = [asyncio.create_task(intake.take(batch, group))] if batch else []
+                    if batch and not any(not p.done() for p in polls):
+                        position += len(batch)
+                        polls = [asyncio.create_task(intake.take(batch, group))]
+                        await asyncio.sleep(0)  # the poll and the taking are one step
                 case "pass":
                     for _ in range(n):
                         await asyncio.sleep(0)
+                case "commit":
+                    await intake.commit()
+                case "gate":
+                    gates[-1].set()
+                    gates.append(asyncio.Event())
                 case "rebalance":
                     await intake.on_partitions_revoked([("t", 0)])
-                    await asyncio.gather(*polls)
                     await intake.on_partitions_assigned([("t", 0)])
                     polls, position = [], group.committed.get(("t", 0), 0)
                 case "crash":
                     for task in [*polls, *intake._groups, *([intake._committer] if intake._committer else [])]:
                         task.cancel()
                     await asyncio.gather(*polls, *intake._groups, return_exceptions=True)
-                    intake = make_intake(deliver, limit=limit, backlog=limit + room, drain_s=0.05)
-                    polls, position = [], group.committed.get(("t", 0), 0)
+                    intake, polls, position = fresh(), [], group.committed.get(("t", 0), 0)
+                    state["running"] = 0
             holds(intake)
+        for gate in gates:
+            gate.set()
+        await asyncio.gather(*polls)
         await intake.take([Rec(o) for o in range(position, total)], group)
         await settle(intake)
         holds(intake)
@@ -346,6 +365,20 @@ async def test_an_unexpected_error_is_fatal_and_commits_nothing_past_it() -> Non
     await intake.commit()
     assert group.committed == {("t", 0): 1}
     await intake.close()
+
+
+async def test_records_out_of_order_are_fatal_and_not_skipped() -> None:
+    async def deliver(_records: Sequence[Record]) -> list[Later]:
+        return [(_records[0], 60.0)]
+
+    group = Group()
+    intake = make_intake(deliver)
+    await intake.take([Rec(7)], group)
+    await intake.take([Rec(3)], group)
+    with pytest.raises(OutOfOrder, match="offset 3 after 7"):
+        await asyncio.wait_for(intake.fatal, 1)
+    await intake.close()
+    assert group.committed == {}
 
 
 async def test_a_failed_commit_is_tried_again() -> None:
