@@ -10,11 +10,15 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from schemas import Message, Request, Response
 from schemas.types import usd, utc_now
 from workers.settings import Settings, load
+
+LONGEST_S = 86_400
+"""A day: an answer that is worth waiting longer for is a matter for `submit`."""
 
 
 def ask(
@@ -32,15 +36,23 @@ def ask(
     """
     if tier not in ("auto", "light", "standard", "heavy"):
         raise typer.BadParameter("must be auto, light, standard or heavy", param_hint="--tier")
-    request = Request(
-        request_id=f"ask-{secrets.token_hex(8)}",
-        tenant=tenant,
-        feature=feature,
-        user=user,
-        tier=tier,  # type: ignore[arg-type]
-        messages=(Message(role="user", content=text),),
-        deadline_at=utc_now() + timedelta(seconds=timeout),
-    )
+    # Not typer's min and max: they let "nan" pass.
+    if not 0 < timeout <= LONGEST_S:
+        raise typer.BadParameter(f"must be above 0 and at most {LONGEST_S} seconds", param_hint="--timeout")
+    try:
+        request = Request(
+            request_id=f"ask-{secrets.token_hex(8)}",
+            tenant=tenant,
+            feature=feature,
+            user=user,
+            tier=tier,  # type: ignore[arg-type]
+            messages=(Message(role="user", content=text),),
+            deadline_at=utc_now() + timedelta(seconds=timeout),
+        )
+    except ValidationError as e:
+        fault = e.errors(include_url=False, include_input=False)[0]
+        hint = f"--{fault['loc'][0]}" if fault["loc"][0] in ("tenant", "feature", "user") else "TEXT"
+        raise typer.BadParameter(fault["msg"].removeprefix("Value error, "), param_hint=hint) from e
     response = asyncio.run(_answer(load(), request, timeout))
     if as_json:
         print(response.model_dump_json())

@@ -24,5 +24,8 @@ def export(
     """
     from schemas import export
 
-    export.write(folder)
+    try:
+        export.write(folder)
+    except OSError as e:
+        raise typer.BadParameter(f"{e.filename}: {e.strerror}", param_hint="FOLDER") from e
     print(f"{len(list(export.files()))} schemas written to {folder}")

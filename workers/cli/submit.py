@@ -63,7 +63,11 @@ def read(lines: Iterable[bytes], tenant: str | None, feature: str | None) -> Ite
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
+            text = line.decode()
+        except UnicodeDecodeError as e:
+            raise BadLine(f"line {number}: not UTF-8 at byte {e.start}") from e
+        try:
+            content = json.loads(text)
             value = line.strip()
             if isinstance(content, dict) and "custom_id" in content and "body" in content:
                 value = json.dumps(from_openai(content, tenant, feature), ensure_ascii=False).encode()

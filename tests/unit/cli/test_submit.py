@@ -38,6 +38,8 @@ def test_an_openai_line_becomes_a_request_of_the_tenant_and_feature() -> None:
     ("bad", "told"),
     [
         (b"no json\n", "line 2: Expecting value"),
+        (b'{"request_id": "\xff"}\n', "^line 2: not UTF-8 at byte 16$"),
+        (json.dumps(REQUEST).encode("utf-16"), "^line 2: not UTF-8 at byte 0$"),
         (line(REQUEST | {"messages": []}), "line 2: messages: "),
         (line(REQUEST | {"params": {"api_key": "x"}}), "line 2: params.api_key: "),
         (line({k: v for k, v in REQUEST.items() if k != "tenant"}), "line 2: tenant: Field required"),
