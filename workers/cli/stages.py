@@ -223,6 +223,10 @@ def _attribute(parts: Parts, lane: Lane) -> Deliver:
 def _observe(seen: Observed) -> None:
     feature, model = seen.feature or "", seen.model or ""
     metrics.REQUESTS.labels(seen.lane, feature, seen.status, seen.tier or "", seen.source or "").inc()
+    metrics.REQUEST_SECONDS.labels(seen.lane, seen.status).observe(seen.seconds)
+    if seen.reason is not None:
+        metrics.REFUSED.labels(seen.lane, feature, seen.status, seen.reason).inc()
+    metrics.UNCONFIRMED_USD.labels(seen.lane, feature).inc(float(seen.unconfirmed))
     metrics.COST_USD.labels(seen.lane, feature, model).inc(float(seen.cost))
     metrics.BASELINE_USD.labels(seen.lane, feature).inc(float(seen.baseline))
     for lever in ("routing", "cache", "compression", "batch"):

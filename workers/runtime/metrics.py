@@ -26,7 +26,16 @@ COMPRESS = Counter("scrimp_compress_total", "What the compressor did with a docu
 ATTEMPTS = Counter("scrimp_attempts_total", "Provider calls, by the policy's model name and outcome.", ["model", "outcome"])
 
 REQUESTS = Counter("scrimp_requests_total", "Ended requests.", ["lane", "feature", "status", "tier", "source"])
+REQUEST_SECONDS = Histogram(
+    "scrimp_request_seconds",
+    "Time from a request's arrival on its topic to its ending.",
+    ["lane", "status"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 600, 3_600, 21_600, 86_400, 259_200),
+)
+REFUSED = Counter("scrimp_refused_total", "Ended requests that got no answer, by the reason.", ["lane", "feature", "status", "reason"])
+"""Rejections that claim no id (not a request, unknown tenant, bad signature) are in `scrimp_records_total` alone."""
 COST_USD = Counter("scrimp_cost_usd_total", "Dollars spent (settled attempts).", ["lane", "feature", "model"])
+UNCONFIRMED_USD = Counter("scrimp_unconfirmed_usd_total", "Worst case of calls that were cut off, and may be paid.", ["lane", "feature"])
 BASELINE_USD = Counter("scrimp_baseline_usd_total", "What the reference model would have cost.", ["lane", "feature"])
 SAVED_USD = Gauge("scrimp_saved_usd", "Dollars saved since start, by lever; a lever can be negative.", ["lane", "lever"])
 PRICE_UNKNOWN = Counter("scrimp_price_unknown_total", "Ended requests with an attempt whose price nobody knows.", ["model"])
