@@ -28,6 +28,14 @@ class Message(BaseModel):
     def _has_content(self) -> Self:
         if self.content is None and self.role != "assistant":
             raise ValueError(f"a {self.role} message needs content")
+        for part in self.content if isinstance(self.content, tuple) else ():
+            kind = part.get("type")
+            if not isinstance(kind, str) or not kind:
+                raise ValueError("each part of a list content needs a type, such as text or image_url")
+            if kind == "text" and not isinstance(part.get("text"), str):
+                raise ValueError("a part of type text needs a text")
+            if kind == "image_url" and not isinstance(part.get("image_url"), dict):
+                raise ValueError("a part of type image_url needs an object image_url")
         return self
 
     @property

@@ -86,5 +86,5 @@ def end(facts: Facts, status: Status, code: ReasonCode, message: str, *, tier: T
     return End(Finished(facts=facts, status=status, reason=Reason(code=code, message=message), tier=tier, model=model))
 
 
-def expired(facts: Facts) -> End:
-    return end(facts, "expired", "deadline_passed", f"the deadline {facts.deadline_at.isoformat()} had passed")
+def expired(facts: Facts, *, tier: Tier | None = None, model: str | None = None) -> End:
+    return end(facts, "expired", "deadline_passed", f"the deadline {facts.deadline_at.isoformat()} had passed", tier=tier, model=model)

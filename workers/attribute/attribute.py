@@ -70,10 +70,14 @@ def make_attribute(
     def _publish(event: Finished, closed: Closed | None, current: Policy) -> Outcome:
         match closed:
             case Stored(response, cost_record, first):
+                record = CostRecord.model_validate_json(cost_record)
                 if first:
-                    observe(_observed(event, CostRecord.model_validate_json(cost_record)))
-                cost = Message(topics.COSTS, event.facts.key, cost_record)
-                return Emit((*_response(event.facts, response, current), cost))
+                    observe(_observed(event, record))
+                # The same event again may mean that the first time was cut off before its publish. Another one is the user's repeat, which
+                # gets its response and costs nothing: whoever sums up the topic must not count it.
+                same = first or record.trace_id == event.facts.trace_id
+                cost = (Message(topics.COSTS, event.facts.key, cost_record),) if same else ()
+                return Emit((*_response(event.facts, response, current), *cost))
             case Conflict():
                 event = _rejected(event.facts, "request_id_conflict", "this request_id belongs to another request body")
             case Used():

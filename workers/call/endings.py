@@ -18,7 +18,8 @@ def ending(event: Compressed, step: Accept | Fail, attempts: Sequence[Attempt], 
         return answered(event, step, more)
     last = attempts[-1] if attempts else None
     status: Status = "failed" if step.code == "provider_error" else "rejected"
-    return failed(event, status, step.code, step.message, tier=last.tier if last else None, model=last.model if last else None)
+    tier, model = (last.tier, last.model) if last else (event.plan.tier, None)
+    return failed(event, status, step.code, step.message, tier=tier, model=model)
 
 
 def answered(event: Compressed, step: Accept, more: Sequence[Flag] = ()) -> End:

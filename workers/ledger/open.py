@@ -189,10 +189,10 @@ def _refusal(ask: Ask, known: tuple[Attempt, ...], counters: Mapping[CounterKey,
         after = used + _amount(ask, hold)
         limit = _limit(hold)
         full = after > limit or limit <= 0
-        dearer = hold.degrade_at is not None and ask.tier != "light" and after > Decimal(str(hold.degrade_at)) * limit
-        if full and not (dearer and used < limit):
+        dearer = hold.degrade_at is not None and ask.tier != "light" and used < limit  # a cheaper tier may still fit
+        if full and not dearer:
             return _refused(hold, used, now, known, degrade=False)
-        if dearer:
+        if dearer and (full or used >= Decimal(str(hold.degrade_at)) * limit):
             degraded = degraded or _refused(hold, used, now, known, degrade=True)
     return degraded
 

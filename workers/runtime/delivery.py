@@ -8,7 +8,8 @@
 | `Dead`, any other exception | original bytes, key, headers to `llm.dead`; with a readable id also an ending `failed` / `internal` |
 
 A batch in which something raises is run again one event at a time, so that one bad record costs only itself. A dead letter that cannot be
-written stops the process (`Fatal`) with nothing committed past it; so does a topic most of whose records die.
+written stops the process (`Fatal`) with nothing committed past it. So does a stage most of whose records die of what can be our own
+doing, once the letters are written and committed; what users write into a public topic stops nobody.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from typing import Generic, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 from typing_extensions import TypeIs
 
-from schemas import Facts, Finished
-from schemas.types import Lane
+from schemas import Facts, Finished, Plan
+from schemas.types import Lane, Tier
 from workers.outcomes import Dead, Emit, End, Message, Outcome, Park, Retry, Unavailable, end, expired
 from workers.pipeline import Stage
 from workers.runtime import metrics, tracing
@@ -37,6 +38,8 @@ log = logging.getLogger("scrimp.delivery")
 
 RETRY_TOPIC = "x-retry-topic"
 NOT_BEFORE = "x-not-before"
+OURS = frozenset({"bug", "undecodable", "unpublishable"})
+"""Reasons of dead letters that no user can cause at will."""
 FAILED = "scrimp failed on this request; it is in the dead letters"
 
 
@@ -58,7 +61,7 @@ class Fatal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DeadLimit:
-    """Stop when most of a topic goes to the dead letters: then it is our bug, or the wrong topic, not bad records."""
+    """Stop when most of a topic dies of a bug, of an event between stages that does not parse, or of what the broker refuses."""
 
     of_last: int = 200
     at_least: int = 100
@@ -107,6 +110,7 @@ class Delivery(Generic[E]):
         self._lately: deque[bool] = deque(maxlen=limit.of_last)
 
     async def deliver(self, records: Sequence[Record]) -> list[Later]:
+        self._stop_if_most_die()
         traces = [tracing.of(r.headers) for r in records]
         with (
             metrics.BATCH_SECONDS.labels(self._stage.name, self._lane).time(),
@@ -115,7 +119,7 @@ class Delivery(Generic[E]):
             found: list[E | Outcome] = [self._decode(r, t.trace_id) for r, t in zip(records, traces, strict=True)]
             if self._stage.expires:
                 now = datetime.now(UTC)
-                found = [f if _is_outcome(f) or f.facts.deadline_at > now else expired(f.facts) for f in found]
+                found = [f if _is_outcome(f) or f.facts.deadline_at > now else expired(f.facts, tier=_tier(f)) for f in found]
             events = [(i, f) for i, f in enumerate(found) if not _is_outcome(f)]
             outcomes: list[Outcome] = [f if _is_outcome(f) else Emit() for f in found]
             for (i, _), outcome in zip(events, await self._run([e for _, e in events]), strict=True):
@@ -162,27 +166,33 @@ class Delivery(Generic[E]):
                         log.debug("%s waits %.2f s: %s", self._stage.name, after, why)
                         later.append((record, after))
                 case Dead(reason, error):
+                    counts["ours"] += reason in OURS
                     known = facts.get(i) or _readable_facts(record)
                     groups.append(_Group(record, trace, known, await self._dead(record, trace, reason, error, known)))
                     counts["dead"] += 1
-        await self._publish(groups)
+        ours = counts.pop("ours", 0) + await self._publish(groups)
         for name, n in counts.items():
             metrics.RECORDS.labels(self._stage.name, self._lane, name).inc(n)
-        self._watch(counts)
+        self._lately.extend([True] * ours + [False] * (counts.total() - ours - counts["retry"]))
         return later
 
-    async def _publish(self, groups: Sequence[_Group]) -> None:
+    async def _publish(self, groups: Sequence[_Group]) -> int:
+        """How many records could not be published and are dead letters instead."""
         try:
             await self._producer.send([o for group in groups for o in group.outgoing])
-            return
+            return 0
         except Unpublishable:
             log.debug("%s: one of a batch is refused; each goes on its own", self._stage.name)
+        refused = 0
         for group in groups:
             for outgoing in group.outgoing:
                 try:
                     await self._producer.send([outgoing])
                 except Unpublishable as e:
                     await self._refused(group, outgoing, e)
+                    # A tenant's own topic that is missing is that tenant's affair.
+                    refused += outgoing.topic.startswith(self._prefix)
+        return refused
 
     async def _refused(self, group: _Group, outgoing: Outgoing, error: Unpublishable) -> None:
         """What we made of a record cannot be published: the record itself is the dead letter, and its request has failed."""
@@ -217,11 +227,11 @@ class Delivery(Generic[E]):
         metrics.DEAD_LETTERS.labels(self._stage.name, self._lane, reason).inc()
         return dead_letter(self._name(DEAD), self._stage.name, record, reason, error)
 
-    def _watch(self, counts: Counter[str]) -> None:
-        dead = counts["dead"]
-        self._lately.extend([True] * dead + [False] * (counts.total() - dead - counts["retry"]))
-        if len(self._lately) >= self._limit.at_least and sum(self._lately) > self._limit.share * len(self._lately):
-            raise Fatal(f"{sum(self._lately)} of the last {len(self._lately)} records of {self._stage.name} went to the dead letters")
+    def _stop_if_most_die(self) -> None:
+        """Looked at before the next batch, when the letters of the last one are written and their offsets may be committed."""
+        dead = sum(self._lately)
+        if len(self._lately) >= self._limit.at_least and dead > self._limit.share * len(self._lately):
+            raise Fatal(f"{dead} of the last {len(self._lately)} records of {self._stage.name} went to the dead letters")
 
     def _name(self, topic: Topic) -> str:
         return self._prefix + topic.on(self._lane)
@@ -264,6 +274,12 @@ def dead_letter(topic: str, stage: str, record: Record, reason: str, error: str)
         "at": datetime.now(UTC).isoformat(),
     }
     return Outgoing(topic, record.key, record.value, (*record.headers, *((f"x-dead-{name}", text.encode()) for name, text in told.items())))
+
+
+def _tier(event: HasFacts) -> Tier | None:
+    """The tier that was chosen, of an event that has come past `classify`."""
+    plan = getattr(event, "plan", None)
+    return plan.tier if isinstance(plan, Plan) else None
 
 
 def _is_outcome(found: object) -> TypeIs[Outcome]:

@@ -124,7 +124,10 @@ class Machine(RuleBasedStateMachine):
             expected = Ended
         elif any(one.state == "reserved" for one in request.tries):
             expected = Held
-        elif any(one.state == "settled" and (one.verdict == "accepted" or n > after) for n, one in enumerate(request.tries, start=1)):
+        elif any(
+            one.state in ("settled", "unconfirmed") and one.verdict is not None and (one.verdict == "accepted" or n > after)
+            for n, one in enumerate(request.tries, start=1)
+        ):
             expected = Answered
         elif len(request.tries) >= MAX_ATTEMPTS:
             expected = Exhausted

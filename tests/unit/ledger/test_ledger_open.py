@@ -215,14 +215,17 @@ class TestBudgets:
 
     async def test_past_degrade_at_only_light_is_granted(self, ledger: Ledger) -> None:
         soft = hold("1", degrade_at=0.8)
-        await ledger.open([ask("a", "0.75", 1, soft)])
+        await ledger.open([ask("a", "0.8", 1, soft)])
         heavy, light = await ledger.open([ask("b", "0.1", 1, soft, tier="heavy"), ask("c", "0.1", 1, soft, tier="light")])
         assert isinstance(heavy, Refused)
         assert heavy.degrade
         assert isinstance(light, Granted)
 
     async def test_up_to_degrade_at_every_tier_is_granted(self, ledger: Ledger) -> None:
-        assert isinstance((await ledger.open([ask("a", "0.8", 1, hold("1", degrade_at=0.8), tier="heavy")]))[0], Granted)
+        """What is used counts, not what the call would bring it to: a share of almost nothing leaves the first call alone."""
+        for name, amount, share in (("a", "0.7", 0.01), ("b", "0.2", 0.8)):
+            (answer,) = await ledger.open([ask(name, amount, 1, hold("1", degrade_at=share), tier="heavy")])
+            assert isinstance(answer, Granted)
 
     async def test_a_dear_tier_past_the_limit_may_still_go_down(self, ledger: Ledger) -> None:
         (answer,) = await ledger.open([ask("a", "1.5", 1, hold("1", degrade_at=0.8), tier="standard")])

@@ -14,6 +14,7 @@ from schemas import Classified, Facts, Finished
 from workers.outcomes import Dead, Emit, Message, Outcome, Park, Retry, Unavailable, end
 from workers.pipeline import STAGES
 from workers.runtime.delivery import NOT_BEFORE, RETRY_TOPIC, DeadLimit, Delivery, Fatal, decoder
+from workers.runtime.intake import Record
 from workers.runtime.producer import Outgoing, Unpublishable
 from workers.runtime.redeliver import make_redeliver
 from workers.topics import COSTS, RESPONSES
@@ -257,10 +258,24 @@ async def test_a_refused_response_is_a_dead_letter_and_its_cost_record_still_goe
 
 async def test_a_topic_of_dead_letters_stops_the_stage() -> None:
     delivery = make(answer(), Memory(), limit=DeadLimit(of_last=20, at_least=10))
-    for n in range(9):
-        await delivery.deliver([Rec(b"junk", offset=n)])
+    for n in range(10):
+        assert await delivery.deliver([Rec(b"junk", offset=n)]) == [], "what is written may be committed"
     with pytest.raises(Fatal, match="10 of the last 10 records"):
-        await delivery.deliver([Rec(b"junk", offset=9)])
+        await delivery.deliver([Rec(b"junk", offset=10)])
+
+
+async def test_what_users_write_stops_nobody() -> None:
+    def decode(_record: Record, _trace_id: str) -> Outcome:
+        return Dead("invalid_json", "not JSON")
+
+    producer = Memory()
+    limit = DeadLimit(of_last=20, at_least=10)
+    delivery = Delivery(
+        STAGES["classify"], "interactive", decode=decode, work=answer(), producer=producer, topic_prefix="llm.", limit=limit
+    )
+    for n in range(50):
+        await delivery.deliver([Rec(b"garbage", offset=n)])
+    assert len(producer.to("llm.dead")) == 50
 
 
 async def test_expired_requests_end_before_any_work() -> None:

@@ -331,3 +331,16 @@ class TestInternal:
         facts = finished({}).facts
         assert facts.key == "acme/r-1"
         assert facts.model_copy(update={"tenant": None}).key == "/r-1"
+
+
+@pytest.mark.parametrize(
+    "part", [{}, {"type": None}, {"type": 5}, {"type": ""}, {"type": "text"}, {"type": "text", "text": 1}, {"type": "image_url"}]
+)
+def test_a_part_that_no_provider_could_read_is_refused(part: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"part"):
+        Message.model_validate_json(json.dumps({"role": "user", "content": [part]}))
+
+
+def test_parts_of_kinds_we_do_not_know_go_on() -> None:
+    parts = [{"type": "input_audio", "input_audio": {"data": "x"}}, {"type": "refusal", "refusal": "no"}]
+    assert Message.model_validate_json(json.dumps({"role": "user", "content": parts})).text == ""
