@@ -158,7 +158,7 @@ def make_call(
                 case Held(seconds=seconds):
                     return Retry("held", seconds)
                 case Late() if not best(attempts):
-                    return expired(event.facts)
+                    return expired(event.facts, tier=step.tier, model=attempts[-1].model if attempts else None)
                 case Late() | Exhausted():
                     return ending(event, give_up(attempts), attempts)
                 case Conflict():
