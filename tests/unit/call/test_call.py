@@ -376,7 +376,7 @@ async def test_an_escalation_that_is_refused_leaves_the_best_answer(stage: Stage
 
 
 async def test_past_degrade_at_it_goes_down_to_light(stage: Stage, server: Provider) -> None:
-    stage.policy = budget(server.base_url, limit_usd="0.001", degrade_at=0.4)
+    stage.policy = budget(server.base_url, limit_usd="0.0004", degrade_at=0.4)
     ended = finished(await stage(event(plan=plan("standard"))))
     assert (ended.status, ended.tier, ended.flags, ended.accepted) == ("answered", "light", ("degraded",), True)
     ended = finished(await stage(event("r-2", plan=plan("heavy", forced=True))))
@@ -386,7 +386,7 @@ async def test_past_degrade_at_it_goes_down_to_light(stage: Stage, server: Provi
 
 
 async def test_degraded_it_stays_light(stage: Stage, server: Provider) -> None:
-    stage.policy = budget(server.base_url, limit_usd="0.001", degrade_at=0.4)
+    stage.policy = budget(server.base_url, limit_usd="0.0004", degrade_at=0.4)
     server.faults.add("length", tokens=9)
     ended = finished(await stage(event(plan=plan("standard"))))
     assert set(ended.flags) == {"check_failed", "degraded"}
@@ -396,7 +396,7 @@ async def test_degraded_it_stays_light(stage: Stage, server: Provider) -> None:
 
 
 async def test_degraded_without_a_light_model_that_fits_is_over_budget(stage: Stage, server: Provider) -> None:
-    stage.policy = budget(server.base_url, limit_usd="0.001", degrade_at=0.4)
+    stage.policy = budget(server.base_url, limit_usd="0.0004", degrade_at=0.4)
     narrow = stage.policy.models["mini"].model_copy(update={"context": 50})
     stage.policy = stage.policy.model_copy(update={"models": stage.policy.models | {"mini": narrow}})
     assert reason(await stage(event(plan=plan("standard")))) == ("rejected", "budget_exceeded")
