@@ -6,7 +6,7 @@ import asyncio
 
 import typer
 
-app = typer.Typer(help="The ledger: the database that holds the books.", no_args_is_help=True)
+app = typer.Typer(help="The ledger: the database that holds the books.\n\nExample: scrimp ledger upgrade", no_args_is_help=True)
 
 
 @app.callback()

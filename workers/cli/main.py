@@ -14,7 +14,7 @@ from workers.cli import ask, demo, doctor, ledger, run, schemas, submit, topics,
 
 app = typer.Typer(
     name="scrimp",
-    help="Answer LLM requests over Kafka for the least money that still gives the right answer.",
+    help="Answer LLM requests over Kafka for the least money that still gives the right answer.\n\nExample: scrimp up",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,10 +57,12 @@ def _cannot() -> tuple[type[Exception], ...]:
     from workers.laptop.process import LaptopError
     from workers.ledger.migrate import LedgerNotReady
     from workers.outcomes import Unavailable
+    from workers.runtime.delivery import Fatal
+    from workers.runtime.offsets import OutOfOrder
     from workers.runtime.producer import Unpublishable
     from workers.runtime.provision import ProvisionError
 
-    return (Unavailable, Unpublishable, LaptopError, LedgerNotReady, ProvisionError, EncoderMissing)
+    return (Unavailable, Unpublishable, Fatal, OutOfOrder, LaptopError, LedgerNotReady, ProvisionError, EncoderMissing)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The events' JSON Schema.", no_args_is_help=True)
+app = typer.Typer(help="The events' JSON Schema.\n\nExample: scrimp schemas export", no_args_is_help=True)
 
 
 @app.callback()

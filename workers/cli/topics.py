@@ -9,7 +9,9 @@ import typer
 from workers import policy
 from workers.settings import load
 
-app = typer.Typer(help="The fleet's topics: create what is missing, or check what is there.", no_args_is_help=True)
+app = typer.Typer(
+    help="The fleet's topics: create what is missing, or check what is there.\n\nExample: scrimp topics check", no_args_is_help=True
+)
 
 
 @app.command()
