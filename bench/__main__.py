@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.servers import kafka
+from tests.servers import kafka, postgres
 
 NAMES = ("classify", "call", "chain")
 
@@ -20,6 +20,8 @@ def main() -> None:
         sys.exit(f"no such benchmark: {', '.join(wrong)}; one of {', '.join(NAMES)}")
     with tempfile.TemporaryDirectory() as folder, kafka.session(Path(folder)) as broker:
         print(f"broker: {broker.title}", flush=True)
+        if {"call", "chain"} & set(names):
+            postgres.server()  # from this thread: it ends with the thread that started it, and those of a benchmark end with its loop
         for name in names:
             uvloop.run(importlib.import_module(f"bench.{name}").main(broker.bootstrap))
 

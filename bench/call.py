@@ -22,18 +22,17 @@ from statistics import median
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from bench.ledger import fresh_ledger
 from bench.report import line, verdict
 from schemas import CachePlan, Compressed, Facts, Plan, Prompt, TokensAround
 from schemas.request import Message
 from schemas.types import utc_now
-from tests.servers import postgres
-from workers.ledger.migrate import upgrade
 from workers.runtime import provision
 from workers.settings import Kafka
 from workers.topics import COMPRESSED, FINISHED
 
 CALLS = 2_000
-ROUNDS = 1
+ROUNDS = 3
 WINDOW = 32
 PARTITIONS = 4
 MEAN_S, MOST_S = 0.1, 1.2
@@ -97,7 +96,7 @@ async def process(*command: str, **environment: str) -> AsyncIterator[asyncio.su
 def busy(log: Path) -> float:
     """Share of the slots that were with the provider, from its own log of arrivals and answers."""
     lines = [json.loads(entry) for entry in log.read_text().splitlines()]
-    spans = sorted((entry["arrived"], entry["ended"]) for entry in lines if entry["ended"] is not None)
+    spans: list[tuple[float, float]] = sorted((entry["arrived"], entry["ended"]) for entry in lines if entry["ended"] is not None)
     start, stop = spans[WINDOW][0], spans[-2 * WINDOW][0]
     held = sum(max(0.0, min(end, stop) - max(begin, start)) for begin, end in spans)
     return held / (WINDOW * (stop - start))
@@ -116,12 +115,10 @@ async def once(bootstrap: str, seed: int) -> tuple[float, float]:
             *[await producer.send(out, event(n).model_dump_json().encode(), key=str(n).encode()) for n in range(start, start + 500)]
         )
     await producer.stop()
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         log, policy = Path(folder, "calls.jsonl"), Path(folder, "policy.yaml")
-        url = await asyncio.to_thread(stack.enter_context, postgres.database())
-        await upgrade(url)
         latency = ("--latency-mean", str(MEAN_S), "--latency-max", str(MOST_S), "--seed", str(seed))
-        async with process("tests.provider", "--port", "0", "--log", str(log), *latency) as provider:
+        async with fresh_ledger() as url, process("tests.provider", "--port", "0", "--log", str(log), *latency) as provider:
             assert provider.stdout is not None
             base = (await provider.stdout.readline()).decode().strip() + "/v1"
             await asyncio.to_thread(policy.write_text, POLICY.format(url=base))
@@ -136,7 +133,6 @@ async def once(bootstrap: str, seed: int) -> tuple[float, float]:
             }
             async with process("workers.cli.main", "run", "call", **environment):
                 rate = await _until_finished(bootstrap, name + FINISHED.name)
-            await asyncio.to_thread(stack.close)
         return busy(log), rate
 
 

@@ -16,20 +16,19 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from bench.ledger import fresh_ledger
 from bench.report import line, quantile, verdict
 from tests.kafka.fleet import Fleet
 from tests.kafka.provider import Provider
-from tests.servers import postgres
 from tests.servers.kafka import Broker
 from workers.encoder.bundled import bundled
-from workers.ledger.migrate import upgrade
 from workers.runtime import provision
 from workers.settings import Kafka
 
@@ -116,25 +115,24 @@ async def bare_chain(bootstrap: str) -> AsyncIterator[tuple[str, str]]:
 
 
 async def main(bootstrap: str) -> None:
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        url = await asyncio.to_thread(stack.enter_context, postgres.database())
-        await upgrade(url)
+    async with AsyncExitStack() as on_exit:
+        folder = Path(on_exit.enter_context(tempfile.TemporaryDirectory()))
+        url = await on_exit.enter_async_context(fresh_ledger())
         name = f"bench-{uuid.uuid4().hex[:8]}."
         kafka = Kafka(bootstrap_servers=bootstrap, topic_prefix=name, partitions=PARTITIONS)
         await provision.apply(kafka)
-        provider = Provider(Path(folder))
-        stack.callback(provider.close)
+        provider = Provider(folder)
+        on_exit.push_async_callback(asyncio.to_thread, provider.close)
         await asyncio.to_thread(provider.start)
-        fleet = Fleet(Broker(bootstrap, "given"), name, PARTITIONS, url, provider, bundled(), Path(folder))
-        stack.callback(fleet.close)
+        fleet = Fleet(Broker(bootstrap, "given"), name, PARTITIONS, url, provider, bundled(), folder)
+        on_exit.push_async_callback(asyncio.to_thread, fleet.close)
         await asyncio.to_thread(fleet.start, *STAGES, log_level="WARNING")
-        async with bare_chain(bootstrap) as (first, last):
-            rounds = []
-            await measure(bootstrap, name + "requests", name + "responses", question)  # warm up
-            for _ in range(ROUNDS):
-                bare = await measure(bootstrap, first, last, question)
-                rounds.append((bare, await measure(bootstrap, name + "requests", name + "responses", question)))
-        await asyncio.to_thread(stack.close)
+        first, last = await on_exit.enter_async_context(bare_chain(bootstrap))
+        rounds = []
+        await measure(bootstrap, name + "requests", name + "responses", question)  # warm up
+        for _ in range(ROUNDS):
+            bare = await measure(bootstrap, first, last, question)
+            rounds.append((bare, await measure(bootstrap, name + "requests", name + "responses", question)))
     print(f"chain: {RATE} requests/s, {SECONDS} s a round, {ROUNDS} rounds, alternating; stages and hops are processes")
     for what, q in (("p50", 0.5), ("p99", 0.99)):
         print(line(f"bare chain of {HOPS} hops, {what}", [1e3 * quantile(bare, q) for bare, _ in rounds], "ms"))
