@@ -13,6 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -46,9 +47,10 @@ class Reply:
 class Client:
     """LiteLLM's connections, which are reused. Made by `open_client`, closed by `close`."""
 
-    def __init__(self, litellm: Any, count: Callable[[str], int]) -> None:
+    def __init__(self, litellm: Any, count: Callable[[str], int], unlogged: Callable[[], AbstractContextManager[None]]) -> None:
         self._litellm = litellm
         self._count = count
+        self._unlogged = unlogged
         self._supported = lru_cache(maxsize=1024)(self._ask_supported)
         self._told: set[tuple[str, frozenset[str]]] = set()
 
@@ -74,18 +76,19 @@ class Client:
         try:
             # LiteLLM's own time-out starts anew with every byte that comes.
             async with asyncio.timeout(timeout_s):
-                response = await self._litellm.acompletion(
-                    model=model.litellm,
-                    messages=messages,
-                    api_base=model.api_base,
-                    api_key=api_key or (NO_KEY if model.api_base else None),
-                    max_tokens=max_tokens,
-                    num_retries=0,
-                    max_retries=0,
-                    timeout=timeout_s,
-                    drop_params=True,  # what it drops now is a wish whose value this model does not take
-                    **{name: value for name, value in asked.items() if name not in lacking},
-                )
+                with self._unlogged():
+                    response = await self._litellm.acompletion(
+                        model=model.litellm,
+                        messages=messages,
+                        api_base=model.api_base,
+                        api_key=api_key or (NO_KEY if model.api_base else None),
+                        max_tokens=max_tokens,
+                        num_retries=0,
+                        max_retries=0,
+                        timeout=timeout_s,
+                        drop_params=True,  # what it drops now is a wish whose value this model does not take
+                        **{name: value for name, value in asked.items() if name not in lacking},
+                    )
         except TimeoutError:
             return Failure("error", "timeout", "unknown")
         except self._litellm.exceptions.openai.OpenAIError as e:  # the base of all that LiteLLM raises
@@ -127,6 +130,7 @@ def open_client(count: Callable[[str], int] = tokens.count) -> Client:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     os.environ["LITELLM_OFFLINE_MODE"] = "true"
     import litellm
+    from litellm._internal_context import internal_sub_call
 
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).disabled = True  # its errors quote prompts; failures are ours to report
@@ -145,7 +149,8 @@ def open_client(count: Callable[[str], int] = tokens.count) -> Client:
         "_async_failure_callback",
     ):
         setattr(litellm, kind, [])
-    return Client(litellm, count)
+    # With no callback to tell, it would still build its log entry of every call, prompt and all: a quarter of the work of a call.
+    return Client(litellm, count, internal_sub_call)
 
 
 def _asked(params: Params, stop: tuple[str, ...]) -> dict[str, Any]:

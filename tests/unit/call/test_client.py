@@ -282,3 +282,16 @@ async def test_what_litellm_refuses_by_itself_was_not_sent(
 
 def test_logs_of_litellm_are_off(litellm_client: Client) -> None:
     assert logging.getLogger("LiteLLM").disabled
+
+
+@pytest.mark.parametrize("kind", [None, "server_error"])
+async def test_litellm_builds_no_log_entry_of_a_call(ask: Ask, server: Provider, monkeypatch: pytest.MonkeyPatch, kind: str | None) -> None:
+    from litellm.litellm_core_utils.litellm_logging import Logging
+
+    built: list[str] = []
+    for name in ("handle_sync_success_callbacks_for_async_calls", "claim_async_success_log", "failure_handler"):
+        monkeypatch.setattr(Logging, name, lambda *_a, name=name, **_k: built.append(name))
+    if kind:
+        server.faults.add(kind)
+    await ask()
+    assert built == []
