@@ -149,7 +149,7 @@ def open_client(count: Callable[[str], int] = tokens.count) -> Client:
         "_async_failure_callback",
     ):
         setattr(litellm, kind, [])
-    # With no callback to tell, it would still build its log entry of every call, prompt and all: a quarter of the work of a call.
+    # With no callback to tell, it would still build its log entry of every call, prompt and all, at the cost of CPU time.
     return Client(litellm, count, internal_sub_call)
 
 
