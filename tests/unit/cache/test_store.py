@@ -153,22 +153,6 @@ async def test_a_second_put_replaces_the_first(store: Store) -> None:
     assert [hit.entry.content for hit in hits] == ["new"]
 
 
-async def test_lookups_leave_the_event_loop_free(store: Store) -> None:
-    await store.put([(entry(str(n)), vector(1, n)) for n in range(64)])
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.create_task(tick())
-    await store.search([search(vector(1))] * 8, NOON)
-    ticking.cancel()
-    assert ticks > 8
-
-
 async def test_entries_outlive_the_process_that_wrote_them(tmp_path: Path, counted: Counted) -> None:
     async with opened(counted, tmp_path) as store:
         await store.put([(entry("a"), vector(1))])
