@@ -10,6 +10,7 @@ import asyncio
 import errno
 import random
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,10 +19,11 @@ from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from workers.outcomes import Unavailable
 
@@ -74,9 +76,24 @@ def _set_up_sqlite(connection: DBAPIConnection, _record: object, *, busy_ms: int
     # The driver would begin late and DEFERRED: two readers that both come to write fail at once, without waiting.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={busy_ms}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={busy_ms}", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    _to_wal(cursor, busy_ms / 1000)
     cursor.close()
+
+
+def _to_wal(cursor: DBAPICursor, patience_s: float) -> None:
+    # SQLite asks its busy handler for every lock but the one that turns a new file to WAL, where two openers at once would wait for each other.
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            await_only(asyncio.sleep(random.uniform(0.001, 0.02)))
+        else:
+            return
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

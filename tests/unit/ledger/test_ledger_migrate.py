@@ -69,7 +69,7 @@ async def test_to_upgrade_again_changes_nothing(empty_url: str) -> None:
 
 
 async def test_several_upgrade_at_once(empty_url: str) -> None:
-    revisions = await asyncio.gather(*(upgrade(empty_url) for _ in range(4)))
+    revisions = await asyncio.gather(*(upgrade(empty_url) for _ in range(8)))
     assert len(set(revisions)) == 1
     await check(empty_url)
 
