@@ -83,7 +83,7 @@ def _set_up_sqlite(connection: DBAPIConnection, _record: object, *, busy_ms: int
 
 
 def _to_wal(cursor: DBAPICursor, patience_s: float) -> None:
-    # SQLite asks its busy handler for every lock but the one that turns a new file to WAL, where two openers at once would wait for each other.
+    # SQLite asks its busy handler for every lock but the one that turns a new file to WAL: of two openers at once one would fail.
     until = time.monotonic() + patience_s
     while True:
         try:
