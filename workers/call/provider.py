@@ -1,9 +1,10 @@
 """One HTTP call to a model. The only place that calls LiteLLM, and the only one that imports it.
 
 LiteLLM retries on its own (twice on its OpenAI path), takes fallbacks, caches, phones for prices and logs prompts; all of it is off here,
-so that one call of `complete` is one request on the wire at most. Nothing of the user's request but its messages and `params` gets in:
-address and key come from the policy. What goes wrong comes back as a `Failure`; an exception out of `complete` is a bug, or a cancellation
-from outside, after which nobody knows whether the call was served.
+so that one call of `complete` is one request on the wire at most. Most of it lives in the wrapper around `litellm.acompletion`, which also
+prices every answer a second time and takes as long as the rest of the call; so we call what it wraps (`docs/decisions/0012`).
+Nothing of the user's request but its messages and `params` gets in: address and key come from the policy. What goes wrong comes back as a
+`Failure`; an exception out of `complete` is a bug, or a cancellation from outside, after which nobody knows whether the call was served.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from inspect import isawaitable
 from typing import Any
 
 from schemas import Params, Prompt, Usage
+from schemas.types import utc_now
 from workers.call.failures import Failure, read
 from workers.call.messages import build
 from workers.call.usage import billed
@@ -32,6 +34,8 @@ WISHES = frozenset({"temperature", "top_p", "seed", "presence_penalty", "frequen
 """Parameters that a model may lack and still give the answer that was asked for. Any other one that it lacks rules it out."""
 MOST_STOPS = 4
 """OpenAI's limit of stop sequences."""
+NEVER_WAITS = frozenset({"openai"})
+"""Providers for which LiteLLM makes a request ready without waiting for anything."""
 NO_KEY = "unused"
 """For a server of one's own: LiteLLM's OpenAI client wants some key, and must not find a real one in the environment."""
 
@@ -47,10 +51,10 @@ class Reply:
 class Client:
     """LiteLLM's connections, which are reused. Made by `open_client`, closed by `close`."""
 
-    def __init__(self, litellm: Any, count: Callable[[str], int], unlogged: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, litellm: Any, count: Callable[[str], int], record: Callable[..., Any]) -> None:
         self._litellm = litellm
         self._count = count
-        self._unlogged = unlogged
+        self._record = record
         self._supported = lru_cache(maxsize=1024)(self._ask_supported)
         self._told: set[tuple[str, frozenset[str]]] = set()
 
@@ -76,19 +80,18 @@ class Client:
         try:
             # LiteLLM's own time-out starts anew with every byte that comes.
             async with asyncio.timeout(timeout_s):
-                with self._unlogged():
-                    response = await self._litellm.acompletion(
-                        model=model.litellm,
-                        messages=messages,
-                        api_base=model.api_base,
-                        api_key=api_key or (NO_KEY if model.api_base else None),
-                        max_tokens=max_tokens,
-                        num_retries=0,
-                        max_retries=0,
-                        timeout=timeout_s,
-                        drop_params=True,  # what it drops now is a wish whose value this model does not take
-                        **{name: value for name, value in asked.items() if name not in lacking},
-                    )
+                response = await self._send(
+                    model.litellm,
+                    messages,
+                    api_base=model.api_base,
+                    api_key=api_key or (NO_KEY if model.api_base else None),
+                    max_tokens=max_tokens,
+                    num_retries=0,
+                    max_retries=0,
+                    timeout=timeout_s,
+                    drop_params=True,  # what it drops now is a wish whose value this model does not take
+                    **{name: value for name, value in asked.items() if name not in lacking},
+                )
         except TimeoutError:
             return Failure("error", "timeout", "unknown")
         except self._litellm.exceptions.openai.OpenAIError as e:  # the base of all that LiteLLM raises
@@ -103,6 +106,26 @@ class Client:
         """LiteLLM would close its connections at exit too, in another event loop, where the sockets of this one complain."""
         await self._litellm.close_litellm_async_clients()
         self._litellm.in_memory_llm_clients_cache.flush_cache()  # or a later event loop at the same address would get them back, closed
+
+    async def _send(self, name: str, messages: list[dict[str, Any]], **asked: Any) -> Any:
+        record = self._record(
+            model=name,
+            messages=messages,
+            stream=False,
+            call_type="acompletion",
+            start_time=utc_now(),
+            litellm_call_id="",
+            function_id="",
+        )
+        asked |= {"model": name, "messages": messages}
+        start = partial(self._litellm.main.completion, acompletion=True, litellm_logging_obj=record, **asked)
+        provider = name.partition("/")[0]
+        try:
+            # Before it returns what is to be awaited it may read credentials or fetch images, and wait for them.
+            pending = start() if provider in NEVER_WAITS else await asyncio.to_thread(start)
+            return await pending if isawaitable(pending) else pending
+        except Exception as e:
+            raise self._litellm.exception_type(model=name, custom_llm_provider=provider, original_exception=e) from e
 
     def _lacking(self, model: Model, asked: Iterable[str]) -> frozenset[str]:
         """The parameters that the model does not take, said once in the log; none where LiteLLM does not know it."""
@@ -130,7 +153,7 @@ def open_client(count: Callable[[str], int] = tokens.count) -> Client:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     os.environ["LITELLM_OFFLINE_MODE"] = "true"
     import litellm
-    from litellm._internal_context import internal_sub_call
+    from litellm.litellm_core_utils.litellm_logging import Logging
 
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).disabled = True  # its errors quote prompts; failures are ours to report
@@ -149,8 +172,7 @@ def open_client(count: Callable[[str], int] = tokens.count) -> Client:
         "_async_failure_callback",
     ):
         setattr(litellm, kind, [])
-    # With no callback to tell, it would still build its log entry of every call, prompt and all, at the cost of CPU time.
-    return Client(litellm, count, internal_sub_call)
+    return Client(litellm, count, Logging)
 
 
 def _asked(params: Params, stop: tuple[str, ...]) -> dict[str, Any]:
