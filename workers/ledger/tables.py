@@ -149,6 +149,10 @@ attempt = sa.Table(
     sa.Column("settled_at", Instant),
     sa.CheckConstraint("state IN ('reserved', 'settled', 'unconfirmed', 'abandoned')", name="state"),
     _index_of_some("attempt_reserved_ix", "request", "state = 'reserved'"),
+    # What the alerts look at. Rows lie in the order of this column, so a few bytes per hundred pages say where a day is.
+    sa.Index("attempt_opened_ix", "opened_at", postgresql_using="brin"),
+    _index_of_some("attempt_unconfirmed_ix", "opened_at", "state = 'unconfirmed'"),
+    _index_of_some("attempt_unpriced_ix", "opened_at", "price_id IS NULL"),
     postgresql_with={"fillfactor": 70},  # each row is updated once, in its page
 )
 
@@ -163,7 +167,26 @@ budget_usage = sa.Table(
     _count("reserved"),  # units of money, or tokens
     _count("spent"),
     sa.UniqueConstraint("scope", "kind", "window", "starts_at"),
+    sa.Index("budget_usage_starts_at_ix", "starts_at"),
     sa.CheckConstraint("kind IN ('usd', 'tokens')", name="kind"),
     sa.CheckConstraint("reserved >= 0", name="reserved"),
     postgresql_with={"fillfactor": 30},  # hot rows: room for their next version in the page
+)
+
+alert = sa.Table(
+    "alert",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # a digest of what it is about: whoever finds the same finds the same id
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False),  # canonical JSON, as in budget_usage
+    sa.Column("about", sa.Text, nullable=False),  # usd or tokens, for a budget
+    sa.Column("window", sa.Text, nullable=False),
+    sa.Column("starts_at", Instant, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),  # ten-thousandths of a limit; 0: there is but one
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # the very bytes that are published
+    sa.Column("worker", sa.Text, nullable=False),  # whose it is to publish
+    sa.Column("published_at", Instant),
+    sa.UniqueConstraint("kind", "scope", "about", "window", "starts_at", "level"),
+    _index_of_some("alert_unpublished_ix", "at", "published_at IS NULL"),
 )

@@ -14,7 +14,7 @@ from tests.unit.ledger.scenario import execute
 from workers.ledger.ledger import Ledger
 from workers.ledger.migrate import upgrade
 
-TABLES = "attempt, request, budget_usage, price, worker"
+TABLES = "attempt, request, budget_usage, price, worker, alert"
 
 Start = Callable[..., Awaitable[Ledger]]
 

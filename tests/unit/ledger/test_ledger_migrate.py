@@ -95,8 +95,8 @@ async def test_a_ledger_that_is_newer(empty_url: str) -> None:
 
 async def test_a_ledger_that_is_older(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     revision = await upgrade(empty_url)
-    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda self: "0002")
-    with pytest.raises(LedgerNotReady, match=rf"older \({revision}\) than this program \(0002\); run `scrimp ledger upgrade`"):
+    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda self: "9998")
+    with pytest.raises(LedgerNotReady, match=rf"older \({revision}\) than this program \(9998\); run `scrimp ledger upgrade`"):
         await check(empty_url)
 
 
