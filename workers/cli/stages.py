@@ -179,6 +179,7 @@ def _compress(parts: Parts, lane: Lane) -> Deliver:
 async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> dict[tuple[StageName, Lane], Deliver]:
     # LiteLLM takes seconds and 188 MB to import: only this stage does, in a thread, before the first record.
     from workers.call.call import make_call
+    from workers.call.fairness import Turns, make_fair
     from workers.call.provider import open_client
 
     assert parts.ledger is not None
@@ -197,10 +198,17 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
         observe=lambda model, outcome: metrics.ATTEMPTS.labels(model, outcome).inc(),
     )
 
-    async def one(events: Sequence[Compressed]) -> list[Outcome]:
-        return [await call(event) for event in events]
+    def work(lane: Lane) -> Work[Compressed]:
+        turns = Turns(parts.settings.call.window)  # a window is a lane's, and so are its turns: bulk holds nobody up
+        metrics.WAITING_TURN.labels(lane).set_function(lambda: turns.waiting)
+        fair = make_fair(call, turns, parts.policy)
 
-    return {("call", lane): parts.delivery(STAGES["call"], lane, decoder(Compressed), one) for lane in lanes}
+        async def one(events: Sequence[Compressed]) -> list[Outcome]:
+            return [await fair(event) for event in events]
+
+        return one
+
+    return {("call", lane): parts.delivery(STAGES["call"], lane, decoder(Compressed), work(lane)) for lane in lanes}
 
 
 def _attribute(parts: Parts, lane: Lane) -> Deliver:

@@ -16,6 +16,7 @@ BATCH_SECONDS = Histogram(
 
 RUNNING = Gauge("scrimp_running", "Batches (records, in `call`) being worked on.", ["stage", "lane"])
 UNCOMMITTED = Gauge("scrimp_uncommitted_records", "Records started and not yet committed.", ["stage", "lane"])
+WAITING_TURN = Gauge("scrimp_waiting_turn", "Requests of tenants at their cap, waiting outside the window of `call`.", ["lane"])
 PARKED = Gauge("scrimp_parked", "1 while a stage waits for a dependency that is down.", ["stage", "lane", "dependency"])
 COMMIT_FAILURES = Counter("scrimp_commit_failures_total", "Offset commits that failed; the records are read again.", ["stage", "lane"])
 DEAD_LETTERS = Counter("scrimp_dead_letters_total", "Records written to llm.dead.", ["stage", "lane", "reason"])

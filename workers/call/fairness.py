@@ -1,0 +1,111 @@
+"""Fairness: how many calls of one tenant run at once in one window, so that none can take every slot of it.
+
+A tenant at its cap asks for nothing: its next request goes back to wait outside the window, like one that another worker holds. That costs
+no attempt, no slot and no question to the ledger; its offset stays open, and it comes again in time for its deadline. What has waited
+longest asks most often, so turns go roughly by age, and a tenant's requests together ask some twenty to a hundred times a second, however
+many they are. Nothing is remembered beyond the process: what waited when it died waits anew elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from schemas import Compressed
+from schemas.types import utc_now
+from workers.outcomes import Outcome, Retry
+from workers.policy import Policy
+
+PAUSE_S = 0.05
+"""Between two asks of the request that has waited longest; the n-th in line asks n times as seldom."""
+LONGEST_S = 5.0
+GONE_S = 60.0
+"""A request that has not come back this long after it was due went elsewhere with its partition, most likely; if not, it lines up anew."""
+LATELY_S = 10.0
+"""For so long after a tenant's last request, room is kept for it."""
+KEPT = 8
+"""Of so many slots, one is kept from a tenant without a cap of its own while others ask; one at least."""
+
+
+@dataclass
+class _Line:
+    running: int = 0
+    waiting: dict[str, float] = field(default_factory=dict)
+    """By request, oldest first: when it counts as gone."""
+
+
+class Turns:
+    """The calls under way in one window, by tenant, and who waits for a turn."""
+
+    def __init__(self, window: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._window = window
+        self._clock = clock
+        self._lines: dict[str, _Line] = {}
+        self._last: tuple[str, float] | None = None
+        self._other: tuple[str, float] | None = None
+        """The tenant of the latest request, and the latest one that is not it, each with the time of its own latest."""
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(line.waiting) for line in self._lines.values())
+
+    def take(self, tenant: str, request: str, cap: int | None) -> float | None:
+        """None: the turn is yours, until `give_back`. Else the seconds after which to ask again.
+
+        `cap` is the tenant's own; without one it may have the whole window, less what is kept for others who ask."""
+        self._saw(tenant)
+        line = self._lines.setdefault(tenant, _Line())
+        if line.running >= (self._all_but_kept() if cap is None else cap):
+            return self._wait(line, request)
+        line.waiting.pop(request, None)
+        line.running += 1
+        return None
+
+    def give_back(self, tenant: str) -> None:
+        line = self._lines[tenant]
+        line.running -= 1
+        if not line.running and not line.waiting:
+            del self._lines[tenant]
+
+    def _wait(self, line: _Line, request: str) -> float:
+        now = self._clock()
+        for gone in [r for r, until in line.waiting.items() if until < now]:
+            del line.waiting[gone]
+        line.waiting.setdefault(request, now)
+        place = next(n for n, r in enumerate(line.waiting, 1) if r == request)
+        pause = min(place * PAUSE_S, LONGEST_S)
+        line.waiting[request] = now + pause + GONE_S
+        return pause
+
+    def _all_but_kept(self) -> int:
+        alone = self._other is None or self._clock() - self._other[1] > LATELY_S
+        return self._window if alone else max(self._window - max(self._window // KEPT, 1), 1)
+
+    def _saw(self, tenant: str) -> None:
+        if self._last is not None and self._last[0] != tenant:
+            self._other = self._last
+        self._last = (tenant, self._clock())
+
+
+def make_fair(
+    call: Callable[[Compressed], Awaitable[Outcome]], turns: Turns, policy: Callable[[], Policy], now: Callable[[], datetime] = utc_now
+) -> Callable[[Compressed], Awaitable[Outcome]]:
+    """`call`, a tenant's turns at a time. A request past its deadline needs no turn: no call starts for it, and it ends."""
+
+    async def fair(event: Compressed) -> Outcome:
+        tenant = event.facts.tenant or ""
+        left = (event.facts.deadline_at - now()).total_seconds()
+        if left <= 0:
+            return await call(event)
+        known = policy().tenant(tenant)
+        pause = turns.take(tenant, event.facts.key, known.max_in_flight if known else None)
+        if pause is not None:
+            return Retry("turn", min(pause, left))
+        try:
+            return await call(event)
+        finally:
+            turns.give_back(tenant)
+
+    return fair
