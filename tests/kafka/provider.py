@@ -17,11 +17,12 @@ ROOT = Path(__file__).parents[2]
 
 
 class Provider:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        """`options` of `python -m tests.provider`, beside its port and its log."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._calls = folder / "calls.jsonl"
-        command = [sys.executable, "-m", "tests.provider", "--port", str(port), "--log", str(self._calls)]
+        command = [sys.executable, "-m", "tests.provider", "--port", str(port), "--log", str(self._calls), *options]
         self._process = Process(command, folder / "provider.log", lambda: listens(f"127.0.0.1:{port}"), folder=ROOT)
 
     def start(self) -> None:
@@ -32,8 +33,20 @@ class Provider:
 
     def latency(self, seconds: float) -> None:
         """Of every answer from now on."""
-        body = json.dumps({"seconds": seconds}).encode()
-        with urlopen(Request(f"{self.url}/control/latency", body, {"Content-Type": "application/json"}), timeout=10) as response:
+        self._control("latency", {"seconds": seconds})
+
+    def fault(self, kind: str, **facts: Any) -> None:
+        """Of the next call, or of so many `times`; see `tests/provider/faults.py`."""
+        self._control("faults", {"kind": kind, **facts})
+
+    def mend(self) -> None:
+        """No more faults."""
+        self._control("faults", None, method="DELETE")
+
+    def _control(self, name: str, told: Mapping[str, Any] | None, method: str = "POST") -> None:
+        body = None if told is None else json.dumps(told).encode()
+        asked = Request(f"{self.url}/control/{name}", body, {"Content-Type": "application/json"}, method=method)
+        with urlopen(asked, timeout=10) as response:
             response.read()
 
     def calls(self) -> list[dict[str, Any]]:

@@ -33,11 +33,12 @@ async def main() -> None:
     parser.add_argument("--latency-max", type=float, default=1.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--window", type=_window, action="append", default=[], metavar="MODEL=TOKENS")
+    parser.add_argument("--numbered", action="store_true", help="answers name their call, and the log has the messages")
     args = parser.parse_args()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with provider(args.host, args.port, args.log, _delays(args), dict(args.window)) as here:
+    async with provider(args.host, args.port, args.log, _delays(args), dict(args.window), args.numbered) as here:
         print(here.url, flush=True)  # noqa: T201
         await stop.wait()
 

@@ -30,10 +30,14 @@ class Call:
     """The client was gone before the answer."""
     status: int | None = None
     usage: dict[str, Any] | None = None
+    messages: list[dict[str, Any]] | None = None
+    """Word for word; only where the log is to be whole."""
 
 
 class Calls:
-    def __init__(self, log: Path | None) -> None:
+    def __init__(self, log: Path | None, whole: bool = False) -> None:
+        """Without `whole` no prompt stands in the log."""
+        self._whole = whole
         self._calls: list[Call] = []
         self._log: TextIO | None = log.open("a") if log else None
 
@@ -69,5 +73,8 @@ class Calls:
 
     def _write(self, event: str, call: Call) -> None:
         if self._log:
-            self._log.write(json.dumps({"event": event, "at": time.monotonic(), **asdict(call)}) + "\n")
+            facts = asdict(call)
+            if not self._whole:
+                del facts["messages"]
+            self._log.write(json.dumps({"event": event, "at": time.monotonic(), **facts}) + "\n")
             self._log.flush()

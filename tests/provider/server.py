@@ -54,14 +54,22 @@ SAYS = {
 class Provider:
     """State and handlers of one server."""
 
-    def __init__(self, log: Path | None = None, delays: Iterator[float] | None = None, windows: Mapping[str, int] | None = None) -> None:
-        self.calls = Calls(log)
+    def __init__(
+        self,
+        log: Path | None = None,
+        delays: Iterator[float] | None = None,
+        windows: Mapping[str, int] | None = None,
+        numbered: bool = False,
+    ) -> None:
+        self.calls = Calls(log, whole=numbered)
         self.faults = Faults()
         self.delays = delays or latency.fixed(0)
         self.windows = dict(windows or {})
         """Context window by model, in our count of tokens; a model without one takes anything."""
+        self.numbered = numbered
+        """Every answer names its call, and the log has the messages: of an answer anybody can tell whose question it was given to."""
         self.bodies: list[dict[str, Any]] = []
-        """What was asked, word for word and in order; in process only, never in the log."""
+        """What was asked, word for word and in order; in process only."""
         self.url = ""
 
     @property
@@ -95,6 +103,7 @@ class Provider:
             prompt=digest,
             request_id=request.headers.get("x-request-id"),
             connection=peer[1] if peer else 0,
+            messages=messages if self.numbered else None,
         )
         self.bodies.append(body)
         fault = self.faults.take(model, whole, digest)
@@ -114,7 +123,7 @@ class Provider:
         if kind in ERRORS:
             self.calls.answered(call, ERRORS[kind][0], None)
             return _error(kind, retry_after=fault.retry_after if fault else None, window=window or 4096, asked=asked)
-        completion = _completion(body, call.n, fault)
+        completion = _completion(body, call.n, fault, f"[call {call.n}] " if self.numbered else "")
         said = json.dumps(completion).encode()
         if kind == "drip":
             return await _drip(request)
@@ -181,7 +190,7 @@ async def _drip(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.2)
 
 
-def _completion(body: dict[str, Any], n: int, fault: Fault | None) -> dict[str, Any]:
+def _completion(body: dict[str, Any], n: int, fault: Fault | None, before: str) -> dict[str, Any]:
     kind = fault.kind if fault else ""
     calls = None if kind in SAYS or kind == "say" else answers.tool_calls(body)
     if calls:
@@ -189,7 +198,7 @@ def _completion(body: dict[str, Any], n: int, fault: Fault | None) -> dict[str, 
         finish, billed = "tool_calls", tokens.count(json.dumps(calls))
     else:
         whole = fault.content if fault and kind == "say" else SAYS.get(kind)
-        whole = answers.content(body) if whole is None else whole
+        whole = before + answers.content(body) if whole is None else whole
         said, finish = answers.cut(whole, body)
         if fault and kind == "length":
             said, finish = tokens.first(said, fault.tokens), "length"
@@ -231,9 +240,10 @@ async def provider(
     log: Path | None = None,
     delays: Iterator[float] | None = None,
     windows: Mapping[str, int] | None = None,
+    numbered: bool = False,
 ) -> AsyncIterator[Provider]:
     """A server that listens until the block ends; port 0 takes a free one."""
-    here = Provider(log, delays, windows)
+    here = Provider(log, delays, windows, numbered)
     # A client that hangs up cancels its handler: that is how an aborted call gets into the log.
     runner = web.AppRunner(here.app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
