@@ -136,6 +136,8 @@ class Ledger(_Group):
     """Between two signs of life of a worker."""
     stale_s: float = Field(15, gt=0, allow_inf_nan=False)
     """A worker that is silent this long counts as dead, and its open attempts as unconfirmed."""
+    timeout_s: float = Field(30, gt=0, allow_inf_nan=False)
+    """Of one transaction, waiting for a connection included; past it the ledger counts as unavailable."""
     keep_days: int = Field(7, ge=1)
     """How long answers and responses are kept; must exceed the retention of every topic that a stage reads."""
     pool_size: int = Field(4, ge=1)
@@ -182,6 +184,8 @@ class Http(_Group):
     """Where `/livez`, `/readyz` and `/metrics` are served."""
     port: int = Field(8080, ge=0, le=65_535)
     """0 takes a free port and logs it."""
+    stall_s: float = Field(180, gt=0, allow_inf_nan=False)
+    """`/livez` turns 503 when work is under way, nothing is down, and none of it has finished for this long."""
 
 
 class StageSettings(_Group):
@@ -281,6 +285,12 @@ class Settings(BaseSettings):
     attribute: Attribute = Attribute()
     redeliver: Redeliver = Redeliver()
 
+    @model_validator(mode="after")
+    def _stall_outlasts_a_call(self) -> Self:
+        if self.http.stall_s <= self.call.timeout_s:
+            raise ValueError("HTTP__STALL_S must exceed CALL__TIMEOUT_S, or a slow provider looks like a hung worker")
+        return self
+
     def stage(self, name: str) -> StageSettings:
         settings: StageSettings = getattr(self, name)
         return settings
@@ -327,7 +337,7 @@ def _told(fault: ErrorDetails) -> str:
         case "value_error":
             what = fault["msg"].removeprefix("Value error, ")
             # What concerns several variables of a group begins with the name of the first.
-            return f"{name}: {what}" if name in dict(variables()) else f"{name}__{what}"
+            return f"{name}: {what}" if name in dict(variables()) else f"{name}__{what}" if fault["loc"] else name + what
         case "string_pattern_mismatch":
             return f"{name}: must match {fault['ctx']['pattern']}"
         case "string_too_short":

@@ -46,9 +46,9 @@ def make_cache(
     async def cache(events: Sequence[Classified]) -> list[Outcome]:
         keys = await offload(lambda: _keys(events, encoder_name, observe), (event.prompt for event in events))
         readers = [i for i in keys if events[i].plan.cache.read]
-        at = now()
+        at, budget = now(), store.budget()
 
-        stored = await store.get(list(dict.fromkeys(keys[i].point_id for i in readers)), at)
+        stored = await store.get(list(dict.fromkeys(keys[i].point_id for i in readers)), at, budget)
         served: dict[int, Outcome] = {}
         for i in readers:
             entry = stored.get(keys[i].point_id)
@@ -59,7 +59,7 @@ def make_cache(
         vectors = await _encoded({keys[i].text for i in keys if keys[i].semantic and i not in served})
         asking = [i for i in readers if i not in served and keys[i].semantic and keys[i].text in vectors]
         searches = [Search(keys[i].scope, vectors[keys[i].text], events[i].plan.cache.candidate_threshold) for i in asking]
-        for i, hits in zip(asking, await store.search(searches, at), strict=True):
+        for i, hits in zip(asking, await store.search(searches, at, budget), strict=True):
             hit = _first_good(events[i].plan, keys[i].text, hits)
             if hit is not None:
                 served[i] = _hit(events[i], "cache_semantic", hit)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 import warnings
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -53,6 +55,24 @@ class _Failure(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Budget:
+    """How long one lookup may still wait for Qdrant, over all its calls. None: as long as it takes."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._left = seconds
+
+    @asynccontextmanager
+    async def spend(self) -> AsyncIterator[None]:
+        """Raises `TimeoutError` when it is used up."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._left):
+                yield
+        finally:
+            if self._left is not None:
+                self._left = max(self._left - (time.monotonic() - began), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,51 +145,61 @@ class Store:
     async def start(self) -> None:
         """Make the collection where it is missing. A server that is down is counted; a collection that does not fit: `StoreMisfit`."""
         try:
-            await self._within(WRITE_S, self._ensure())
+            await self._within(self._to_write(), self._ensure())
         except _Failure as e:
             self._observe("error", e.reason)
 
     async def check(self) -> None:
         """Raises `Unavailable("qdrant", …)` or `StoreMisfit`."""
         try:
-            await self._within(WRITE_S, self._ensure())
-            await self._within(WRITE_S, self._run(self._client.get_collection(self._collection)))
+            await self._within(self._to_write(), self._ensure())
+            await self._within(self._to_write(), self._run(self._client.get_collection(self._collection)))
         except _Failure as e:
             raise Unavailable("qdrant", e.reason) from e
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def get(self, ids: Sequence[str], now: datetime) -> dict[str, Entry]:
-        """The entries with these ids that have not expired."""
+    def budget(self) -> Budget:
+        """Of one lookup. An embedded store has none, since a thread cannot be cut short."""
+        return Budget(self._timeout_s)
+
+    def _to_write(self) -> Budget:
+        return Budget(None if self._timeout_s is None else WRITE_S)
+
+    async def get(self, ids: Sequence[str], now: datetime, budget: Budget | None = None) -> dict[str, Entry]:
+        """The entries with these ids that have not expired. Without a `budget`, it has one of its own."""
         if not ids:
             return {}
         try:
-            records = await self._ask(self._timeout_s, lambda c: c.retrieve(self._collection, ids=list(ids), with_payload=True))
+            records = await self._ask(budget or self.budget(), lambda c: c.retrieve(self._collection, ids=list(ids), with_payload=True))
         except _Failure as e:
             self._observe("error", e.reason)
             return {}
         entries = (self._entry(record.id, record.payload) for record in records)
         return {entry.point_id: entry for entry in entries if entry is not None and entry.expires_at > now.timestamp()}
 
-    async def search(self, searches: Sequence[Search], now: datetime) -> list[list[Hit]]:
+    async def search(self, searches: Sequence[Search], now: datetime, budget: Budget | None = None) -> list[list[Hit]]:
         """For each search its nearest entries of that very scope that have not expired, the nearest first, at most five."""
         calls = [searches[i : i + SEARCHES_A_CALL] for i in range(0, len(searches), SEARCHES_A_CALL)]
-        return [hits for answered in await asyncio.gather(*(self._search(call, now) for call in calls)) for hits in answered]
+        budget = budget or self.budget()
+        return [hits for answered in await asyncio.gather(*(self._search(call, now, budget) for call in calls)) for hits in answered]
 
-    async def _search(self, searches: Sequence[Search], now: datetime) -> list[list[Hit]]:
+    async def _search(self, searches: Sequence[Search], now: datetime, budget: Budget) -> list[list[Hit]]:
         if self._timeout_s is not None:
-            return [hits for hits, _ in await self._nearest(searches, now, NEIGHBOURS, filtered=True)]
-        nearest = await self._nearest(searches, now, EMBEDDED_NEIGHBOURS, filtered=False)
+            return [hits for hits, _ in await self._nearest(searches, now, budget, NEIGHBOURS, filtered=True)]
+        nearest = await self._nearest(searches, now, budget, EMBEDDED_NEIGHBOURS, filtered=False)
         crowded = [i for i, (hits, seen) in enumerate(nearest) if seen == EMBEDDED_NEIGHBOURS and len(hits) < NEIGHBOURS]
         found = [hits for hits, _ in nearest]
         if crowded:
-            again = await self._nearest([searches[i] for i in crowded], now, NEIGHBOURS, filtered=True)
+            again = await self._nearest([searches[i] for i in crowded], now, budget, NEIGHBOURS, filtered=True)
             for i, (hits, _) in zip(crowded, again, strict=True):
                 found[i] = hits
         return found
 
-    async def _nearest(self, searches: Sequence[Search], now: datetime, limit: int, *, filtered: bool) -> list[tuple[list[Hit], int]]:
+    async def _nearest(
+        self, searches: Sequence[Search], now: datetime, budget: Budget, limit: int, *, filtered: bool
+    ) -> list[tuple[list[Hit], int]]:
         """For each search its hits, and how many neighbours Qdrant named."""
         requests = [
             models.QueryRequest(
@@ -183,7 +213,7 @@ class Store:
             for search in searches
         ]
         try:
-            responses = await self._ask(self._timeout_s, lambda c: c.query_batch_points(self._collection, requests=requests))
+            responses = await self._ask(budget, lambda c: c.query_batch_points(self._collection, requests=requests))
         except _Failure as e:
             self._observe("error", e.reason)
             return [([], 0) for _ in searches]
@@ -218,7 +248,7 @@ class Store:
                 if self._timeout_s is None and await self._points() + len(part) > EMBEDDED_MAX:
                     self._observe("error", "full")
                     continue
-                await self._ask(WRITE_S, lambda c, points=points: c.upsert(self._collection, points=points, wait=True))  # type: ignore[misc]
+                await self._ask(self._to_write(), lambda c, points=points: c.upsert(self._collection, points=points, wait=True))  # type: ignore[misc]
             except _Failure as e:
                 self._observe("error", e.reason)
                 continue
@@ -230,7 +260,7 @@ class Store:
         expired = models.Filter(must=[models.FieldCondition(key="expires_at", range=models.Range(lte=int(now.timestamp())))])
         selector = models.FilterSelector(filter=expired)
         try:
-            await self._ask(WRITE_S, lambda c: c.delete(self._collection, points_selector=selector, wait=True))
+            await self._ask(self._to_write(), lambda c: c.delete(self._collection, points_selector=selector, wait=True))
         except _Failure as e:
             self._observe("error", e.reason)
 
@@ -242,9 +272,9 @@ class Store:
             return None
 
     async def _points(self) -> int:
-        return (await self._ask(WRITE_S, lambda c: c.get_collection(self._collection))).points_count or 0
+        return (await self._ask(self._to_write(), lambda c: c.get_collection(self._collection))).points_count or 0
 
-    async def _ask(self, timeout_s: float | None, call: Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]]) -> T:
+    async def _ask(self, budget: Budget, call: Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]]) -> T:
         async def ready_then_call() -> T:
             try:
                 await self._ensure()
@@ -253,12 +283,12 @@ class Store:
                 raise _Failure("misfit") from e
             return await self._run(call(self._client))
 
-        return await self._within(timeout_s, ready_then_call())
+        return await self._within(budget, ready_then_call())
 
-    async def _within(self, timeout_s: float | None, work: Coroutine[Any, Any, T]) -> T:
+    async def _within(self, budget: Budget, work: Coroutine[Any, Any, T]) -> T:
         """The one place where an error of Qdrant becomes a `_Failure` with a reason fit for a metric."""
         try:
-            async with asyncio.timeout(None if self._timeout_s is None else timeout_s):
+            async with budget.spend():
                 return await work
         except TimeoutError as e:
             raise _Failure("timeout") from e

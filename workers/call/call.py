@@ -11,9 +11,9 @@ A cancellation from outside goes through at once: the attempt stays reserved, an
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from workers.call.books import row, settlement
 from workers.call.cascade import Fail, Try, Wait, best, give_up, next_step
 from workers.call.endings import ending, failed, over_budget
 from workers.call.failures import NOT_SENT, Failure
+from workers.call.kept import Kept
 from workers.call.provider import Reply
 from workers.call.reserve import prompt_tokens, worst
 from workers.ledger.budgets import holds
@@ -39,16 +40,14 @@ from workers.ledger.types import (
     Opened,
     Rates,
     Refused,
-    Settled,
-    Settlement,
 )
 from workers.outcomes import Outcome, Retry, Unavailable, expired
 from workers.policy import Model, Policy
 
 TTL_MARGIN_S = 30.0
 """How much longer than a call's time-out its attempt stays reserved: its settlement may have to wait for the ledger."""
-SETTLE_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
-"""Pauses between tries to settle while the ledger is away; together within the margin."""
+
+NO_HEARTBEAT = "the last heartbeat is too old to send a call"
 
 _SEQ = itertools.count(1)
 """One for the process: the ledger takes an equal number of an equal owner for the same question asked again."""
@@ -73,7 +72,7 @@ class Complete(Protocol):
 def make_call(
     *,
     open: Callable[[Ask], Awaitable[Opened]],  # noqa: A002 -- the ledger's verb
-    settle: Callable[[Settlement], Awaitable[Settled]],
+    kept: Kept,
     complete: Complete,
     policy: Callable[[], Policy],
     rates: Callable[[Model], Rates | None],
@@ -87,7 +86,8 @@ def make_call(
     """The stage.
 
     Args:
-        open, settle: the ledger's verbs for one request each. Both may raise `Unavailable`.
+        open: the ledger's verb for one request; may raise `Unavailable`.
+        kept: settles, and keeps what the ledger cannot take.
         rates: a model's prices; None where nobody knows them.
         count: tokens of a text.
         may_call: false while this worker's heartbeat is too old, since another one may have taken its attempts over.
@@ -96,6 +96,20 @@ def make_call(
         observe: told (the policy's model name, the outcome's word) of every attempt.
     """
 
+    unanswered: dict[str, Ask] = {}
+
+    async def ask(this: Ask) -> Opened:
+        """`open`. What was asked when the ledger went away may have been granted, and only the same question gets the same grant."""
+        if not may_call():
+            raise Unavailable("ledger", NO_HEARTBEAT)
+        before = unanswered.pop(this.facts.key, this)
+        this = before if replace(this, seq=before.seq) == before else this
+        try:
+            return await open(this)
+        except Unavailable:
+            unanswered[this.facts.key] = this
+            raise
+
     async def call(event: Compressed) -> Outcome:
         current, plan = policy(), event.plan
         budgets = holds(current, event.facts)
@@ -103,6 +117,7 @@ def make_call(
         attempts: tuple[Attempt, ...] = ()
         pauses: dict[str, float] = {}  # by the models that were asked here and failed: seconds they want to be left alone
         over: tuple[Try, Refused] | None = None  # what sent us down to the light tier
+        await kept.catch_up()
         while True:
             step = next_step(plan, current.models, attempts, counted)
             if isinstance(step, Wait):
@@ -116,7 +131,7 @@ def make_call(
             model = current.models[step.model]
             price = rates(model)
             reserved = worst(event.prompt, counted, step.max_tokens, model, price)
-            opened = await open(
+            opened = await ask(
                 Ask(
                     facts=event.facts,
                     tier=step.tier,
@@ -138,10 +153,11 @@ def make_call(
                 case Granted(n=n):
                     got = await send(event, step, model)
                     booked = settlement(event.facts, n, event.prompt.params, step, reserved, price, got)
-                    await keep(booked)
                     if booked.outcome == NOT_SENT:
-                        raise Unavailable("ledger", "the last heartbeat is too old to send a call")
+                        await kept.settle(booked)
+                        raise Unavailable("ledger", NO_HEARTBEAT)
                     observe(step.model, booked.outcome)
+                    await kept.settle(booked)
                     attempts = (*attempts, row(booked, step, model, price))
                     if isinstance(got, Failure):
                         pauses[step.model] = got.retry_after or 0
@@ -179,17 +195,6 @@ def make_call(
             api_key=key(model.api_key_env),
             timeout_s=timeout_s,
         )
-
-    async def keep(booked: Settlement) -> None:
-        """Settle. The answer in our hands is paid: it is not thrown away because the ledger is away for a moment, and a repeat is free."""
-        for seconds in SETTLE_PAUSES_S:
-            try:
-                await settle(booked)
-            except Unavailable:
-                await asyncio.sleep(seconds)
-            else:
-                return
-        await settle(booked)
 
     def wait(event: Compressed, attempts: tuple[Attempt, ...], why: str, seconds: float) -> Outcome:
         if seconds < (event.facts.deadline_at - now()).total_seconds():

@@ -61,11 +61,8 @@ def run(
 
 async def _run(settings: Settings, work: list[tuple[StageName, Lane]], *, migrate: bool) -> None:
     from workers.cli.wiring import policy_file, serve
-    from workers.ledger.migrate import upgrade
 
     policy = policy_file(settings.policy_file)
     stop = asyncio.Event()
     stop_on_signals(stop)
-    if migrate:
-        await upgrade(settings.ledger.url)
-    await serve(settings, work, policy=policy, stop=stop)
+    await serve(settings, work, policy=policy, stop=stop, upgrades=migrate)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,7 @@ from workers.policy import PolicyFile
 from workers.runtime import metrics
 from workers.runtime.delivery import Decode, Delivery, Work, decoder
 from workers.runtime.intake import Deliver, Record
-from workers.runtime.parking import Probe
+from workers.runtime.probes import Probe
 from workers.runtime.producer import Outgoing, Producer
 from workers.runtime.redeliver import make_redeliver
 from workers.settings import Settings, SettingsError, secret
@@ -47,6 +47,13 @@ EXPIRY_SWEEP_S = 600.0
 PURGE_S = 3_600.0
 """Between two purges of the ledger."""
 
+Reach = Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]]
+
+
+async def once(_name: str, start: Callable[[], Awaitable[object]]) -> None:
+    """The `Reach` that does not wait."""
+    await start()
+
 
 @dataclass
 class Parts:
@@ -56,7 +63,13 @@ class Parts:
     policy: PolicyFile
     producer: Producer
     encoder_path: Path | None = None
+    upgrades: bool = False
+    """Migrate the ledger, which a single stage of a fleet does not."""
+    reach: Reach = once
+    """Start what may be away at this moment."""
     probes: dict[str, Probe] = field(default_factory=dict)
+    optional: dict[str, Probe] = field(default_factory=dict)
+    """Of what the stages do without, at a price."""
     ledger: Ledger | None = None
     background: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
@@ -92,9 +105,11 @@ async def build(parts: Parts, work: Sequence[tuple[StageName, Lane]], stack: Asy
 
 async def _open_ledger(parts: Parts, stack: AsyncExitStack) -> None:
     s = parts.settings.ledger
-    await migrate.check(s.url)
-    ledger = Ledger(s.url, heartbeat_s=s.heartbeat_s, stale_s=s.stale_s, keep_days=s.keep_days, pool_size=s.pool_size)
-    await ledger.start()
+    await parts.reach("ledger", partial(migrate.upgrade if parts.upgrades else migrate.check, s.url))
+    ledger = Ledger(
+        s.url, heartbeat_s=s.heartbeat_s, stale_s=s.stale_s, keep_days=s.keep_days, pool_size=s.pool_size, timeout_s=s.timeout_s
+    )
+    await parts.reach("ledger", ledger.start)
     stack.push_async_callback(ledger.close)
     parts.ledger = ledger
     parts.probes["ledger"] = ledger.check
@@ -148,6 +163,7 @@ async def _cache_and_remember(
     except StoreMisfit as e:
         raise SettingsError(str(e)) from e
     stack.push_async_callback(store.close)
+    parts.optional["qdrant"] = partial(_qdrant, store)
     parts.background.append(partial(_forget_expired, store))
 
     cache = make_cache(encode=encoder.encode, encoder_name=encoder.name, store=store, now=utc_now, observe=observe)
@@ -159,6 +175,15 @@ async def _cache_and_remember(
         if name == "remember" or (name == "cache" and not s.qdrant.url):
             built["remember", lane] = parts.delivery(STAGES["remember"], lane, decoder(Finished), remember)
     return built
+
+
+async def _qdrant(store: Store) -> None:
+    from workers.cache.store import StoreMisfit
+
+    try:
+        await store.check()
+    except StoreMisfit as e:
+        raise Unavailable("qdrant", str(e)) from e
 
 
 async def _forget_expired(store: Store) -> None:
@@ -180,14 +205,17 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
     # LiteLLM takes seconds and 188 MB to import: only this stage does, in a thread, before the first record.
     from workers.call.call import make_call
     from workers.call.fairness import Turns, make_fair
+    from workers.call.kept import Kept
     from workers.call.provider import open_client
 
     assert parts.ledger is not None
     client = await asyncio.to_thread(open_client)
     stack.push_async_callback(client.close)
+    kept = Kept(Coalescer(parts.ledger.settle))
+    stack.push_async_callback(kept.close)
     call = make_call(
         open=Coalescer(parts.ledger.open),
-        settle=Coalescer(parts.ledger.settle),
+        kept=kept,
         complete=client.complete,
         policy=parts.policy,
         rates=prices.rates,

@@ -1,8 +1,8 @@
 """From settings to running stages: the only place where clients, settings and stages meet.
 
 `serve` runs some stages in this process until it is told to stop, drains, and closes everything it opened. What cannot be reached at start
-raises `Unavailable`, what is set wrong raises `SettingsError`: nothing is half-started. A stage that must not go on (`Fatal`) ends `serve`
-with its exception, after the others have drained.
+is waited for, alive and not ready, as it is later; what is set wrong raises `SettingsError`, and an old ledger `LedgerNotReady`. A stage
+that must not go on (`Fatal`) ends `serve` with its exception, after the others have drained.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,17 @@ from workers.runtime import health, metrics
 from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Deliver, Intake
 from workers.runtime.parking import Parking
+from workers.runtime.probes import silent
 from workers.runtime.producer import KafkaProducer
 from workers.settings import Http, Kafka, Settings, SettingsError
 
 log = logging.getLogger("scrimp")
 
-STALL_S = 180.0
-"""Running work of which nothing finishes for this long is stuck: the longest call is 60 s, the longest drain 70 s."""
+FIRST_RETRY_S = 0.5
+MOST_RETRY_S = 5.0
+"""Pauses between tries to reach what is down at start; they double from the first."""
+WATCH_S = 5.0
+"""Between two looks at what the process depends on, for the metric."""
 BACKLOG = 10
 """Uncommitted records allowed behind a slow head, as a multiple of the window."""
 
@@ -56,31 +60,37 @@ async def serve(
     stop: asyncio.Event,
     started: asyncio.Event | None = None,
     encoder_path: Path | None = None,
+    upgrades: bool = False,
 ) -> None:
     """Run these stages until `stop` is set.
 
     Args:
         started: set once every consumer has its assignment.
         encoder_path: a directory that stands in for the encoder settings (the bundled encoder of `up`).
+        upgrades: migrate the ledger.
     """
     async with AsyncExitStack() as stack:
-        producer = KafkaProducer(settings.kafka)
-        try:
-            await producer.start()
-        except Unavailable as e:
-            raise _with_advice(e, settings.kafka) from e
-        stack.push_async_callback(producer.stop)
-        parts = Parts(settings, policy, producer, encoder_path, probes={"kafka": producer.check})
-        fleet = Fleet(settings.kafka)
-        delivers = await build(parts, _once(work), stack)
-        for (name, lane), deliver in delivers.items():
-            subscribe(fleet, parts, STAGES[name], lane, deliver)
+        producer, fleet, starting = KafkaProducer(settings.kafka), Fleet(settings.kafka), Starting(stop)
+        parts = Parts(settings, policy, producer, encoder_path, upgrades=upgrades, reach=starting.reach)
         # First the port, which may be taken, then the groups: a process that joins and goes makes all others wait.
-        runner = await _listen(health.application(fleet.intakes, parts.probes, STALL_S), settings.http)
+        pages = health.application(
+            fleet.intakes, parts.probes, settings.http.stall_s, optional=parts.optional, starting=lambda: starting.waits_for
+        )
+        runner = await _listen(pages, settings.http)
         stack.push_async_callback(runner.cleanup)
-        await fleet.start()
-        stack.push_async_callback(fleet.stop)
-        parts.background.append(partial(_follow_policy, parts))
+        try:
+            await starting.reach("kafka", partial(_start_producer, producer, settings.kafka))
+            stack.push_async_callback(producer.stop)
+            parts.probes["kafka"] = producer.check
+            delivers = await build(parts, _once(work), stack)
+            for (name, lane), deliver in delivers.items():
+                subscribe(fleet, parts, STAGES[name], lane, deliver)
+            await starting.reach("kafka", fleet.start)
+            stack.push_async_callback(fleet.stop)
+        except Stopped:
+            return
+        starting.waits_for = None
+        parts.background += [partial(_follow_policy, parts), partial(_watch, parts)]
         background = [asyncio.ensure_future(task()) for task in parts.background]
         try:
             await _until(stop, fleet, background, started)
@@ -92,12 +102,58 @@ async def serve(
             await asyncio.gather(*background, return_exceptions=True)
 
 
-def _with_advice(error: Unavailable, kafka: Kafka) -> Unavailable:
+class Stopped(Exception):
+    """Told to stop before the start was done."""
+
+
+class Starting:
+    """A start waits for what is down, and says what that is."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self.waits_for: str | None = "starting"
+
+    async def reach(self, name: str, start: Callable[[], Awaitable[object]]) -> None:
+        """Start it, again and again while it is unavailable.
+
+        Raises:
+            Stopped: told to stop meanwhile.
+        """
+        stopping = asyncio.ensure_future(self._stop.wait())
+        delay = FIRST_RETRY_S
+        self.waits_for = f"waits for {name}"
+        try:
+            while True:
+                trying = asyncio.ensure_future(start())
+                await asyncio.wait([stopping, trying], return_when=asyncio.FIRST_COMPLETED)
+                if stopping.done():
+                    trying.cancel()
+                    await asyncio.gather(trying, return_exceptions=True)
+                    raise Stopped
+                try:
+                    await trying
+                except Unavailable as e:
+                    if self.waits_for != (told := f"waits for {e}"):
+                        log.warning("%s", told)
+                    self.waits_for = told
+                else:
+                    self.waits_for = "starting"
+                    return
+                await asyncio.wait([stopping], timeout=delay)
+                delay = min(delay * 2, MOST_RETRY_S)
+        finally:
+            stopping.cancel()
+
+
+async def _start_producer(producer: KafkaProducer, kafka: Kafka) -> None:
     """The embedded broker refuses an idempotent producer, and has no word for it but "unknown error"."""
-    if kafka.idempotence and "UnknownError" in str(error):
-        hint = "the embedded broker of `scrimp up` has no idempotent producer, and needs SCRIMP_KAFKA__IDEMPOTENCE=false"
-        return Unavailable(error.dependency, f"{str(error).removeprefix('kafka: ')}; {hint}")
-    return error
+    try:
+        await producer.start()
+    except Unavailable as e:
+        if kafka.idempotence and "UnknownError" in str(e):
+            told = "the embedded broker of `scrimp up` has no idempotent producer, and needs SCRIMP_KAFKA__IDEMPOTENCE=false"
+            raise SettingsError(f"{e}; {told}") from e
+        raise
 
 
 async def _listen(app: web.Application, http: Http) -> web.AppRunner:
@@ -166,6 +222,16 @@ def _subscribe(fleet: Fleet, parts: Parts, stage: Stage, consumer: str, lane: La
     metrics.RUNNING.labels(*labels).set_function(lambda: intake.running)
     metrics.UNCOMMITTED.labels(*labels).set_function(lambda: intake.uncommitted)
     fleet.add(stage, consumer, lane, intake, max_records=window, drain_s=drain_s)
+
+
+async def _watch(parts: Parts) -> None:
+    """`scrimp_up` of every dependency, also while no record comes that would need it."""
+    while True:
+        probes = parts.probes | parts.optional
+        down = await silent(probes)
+        for name in probes:
+            metrics.UP.labels(name).set(name not in down)
+        await asyncio.sleep(WATCH_S)
 
 
 async def _follow_policy(parts: Parts) -> None:

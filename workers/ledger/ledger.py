@@ -14,28 +14,40 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas import UNCLAIMED
-from workers.ledger.database import Database
+from workers.ledger.database import TIMEOUT_S, Database
 from workers.ledger.end import end_batch
 from workers.ledger.open import Forgotten, Lost, Seen, open_batch
 from workers.ledger.owner import Heartbeat, new_owner
 from workers.ledger.settle import settle_batch
 from workers.ledger.sweep import CHUNK, find_lost, find_unpublished, mark_published, purge_chunk, write_off_lost
 from workers.ledger.types import Ask, Closed, Ending, Opened, Revised, Settled, Settlement
+from workers.outcomes import Unavailable
 
 
 class Ledger:
     """The ledger at `url`, which `migrate.upgrade` has made.
 
-    `heartbeat_s` and `stale_s` are seconds; `keep_days` is how long answers and responses are kept; `pool_size` connections serve the
-    verbs (SQLite: one), one more the heartbeat. `name` begins this process's id in the `worker` table.
+    `heartbeat_s` and `stale_s` are seconds, and so is `timeout_s` of a transaction; `keep_days` is how long answers and responses are
+    kept; `pool_size` connections serve the verbs (SQLite: one), one more the heartbeat. `name` begins this process's id in the `worker`
+    table.
     """
 
-    def __init__(self, url: str, *, heartbeat_s: float, stale_s: float, keep_days: float, pool_size: int, name: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        heartbeat_s: float,
+        stale_s: float,
+        keep_days: float,
+        pool_size: int,
+        timeout_s: float = TIMEOUT_S,
+        name: str | None = None,
+    ) -> None:
         self.owner = new_owner(name)
         self._stale_s = stale_s
         self._keep = timedelta(days=keep_days)
-        self._database = Database(url, pool_size)
-        self._beats = Database(url, 1, timeout_s=stale_s / 3)  # a beat that hangs is given up while another still helps
+        self._database = Database(url, pool_size, timeout_s)
+        self._beats = Database(url, 1, timeout_s=min(timeout_s, stale_s / 3))  # a beat that hangs is given up while another still helps
         self._heartbeat = Heartbeat(self._beats, self.owner, every_s=heartbeat_s, stale_s=stale_s)
         self._seen = Seen()
 
@@ -55,9 +67,11 @@ class Ledger:
         await self._database.close()
 
     async def check(self) -> None:
-        """Raises `Unavailable` when the database does not answer."""
+        """Raises `Unavailable` when the database does not answer, or when the last heartbeat is too old to send a call."""
         self._heartbeat.check()
         await self._database.transact(_select_one, reads_only=True)
+        if self._heartbeat.started and not self.fresh:
+            raise Unavailable("ledger", "the last heartbeat is too old to send a call")
 
     async def open(self, asks: list[Ask]) -> list[Opened]:
         """One answer an ask, in order.

@@ -5,7 +5,8 @@ A broker that cannot be reached raises `Unavailable("kafka")`, whatever the clie
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from schemas.types import Lane
 from workers.outcomes import Unavailable
@@ -35,6 +37,25 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     at: datetime
+    raw_key: bytes | None = None
+    """The key as it is; `key` is for reading."""
+
+
+def _records(polled: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> list[Record]:
+    return [
+        Record(
+            topic=r.topic,
+            partition=r.partition,
+            offset=r.offset,
+            key=None if r.key is None else r.key.decode(errors="replace"),
+            value=r.value,
+            headers=tuple(r.headers),
+            at=datetime.fromtimestamp(r.timestamp / 1000, UTC),
+            raw_key=r.key,
+        )
+        for records in polled.values()
+        for r in records
+    ]
 
 
 class Client:
@@ -104,19 +125,46 @@ class Client:
                 self._consumer.seek(TopicPartition(*tp), offset)
             while True:
                 got = await self._consumer.getmany(timeout_ms=wait_ms)
-                yield [
-                    Record(
-                        topic=r.topic,
-                        partition=r.partition,
-                        offset=r.offset,
-                        key=None if r.key is None else r.key.decode(errors="replace"),
-                        value=r.value,
-                        headers=tuple(r.headers),
-                        at=datetime.fromtimestamp(r.timestamp / 1000, UTC),
-                    )
-                    for records in got.values()
-                    for r in records
-                ]
+                yield _records(got)
+        except KafkaError as e:
+            raise Unavailable("kafka", type(e).__name__) from e
+
+    async def read(self, topic: str) -> AsyncIterator[Sequence[Record]]:
+        """Every record that stands on the topic at this moment, once, in batches. One reader at a time."""
+        ends = await self.ends(topic)
+        try:
+            partitions = [TopicPartition(*tp) for tp in ends]
+            starts = await self._consumer.beginning_offsets(partitions) if partitions else {}
+            left = {tp for tp in partitions if starts[tp] < ends[tp]}
+            self._consumer.assign(list(left))
+            for tp in left:
+                self._consumer.seek(tp, starts[tp])
+            moved = time.monotonic()
+            while left:
+                if got := await self._consumer.getmany(timeout_ms=500):
+                    moved = time.monotonic()
+                    yield _records(got)
+                elif time.monotonic() - moved > self._kafka.request_timeout_ms / 1000:
+                    raise Unavailable("kafka", f"no more of {topic} comes")
+                left = {tp for tp in left if await self._consumer.position(tp) < ends[tp]}
+        except KafkaError as e:
+            raise Unavailable("kafka", type(e).__name__) from e
+
+    async def record(self, topic: str, partition: int, offset: int) -> Record | None:
+        """The one that stands there, if any does."""
+        tp = TopicPartition(topic, partition)
+        end = (await self.ends(topic)).get((topic, partition), 0)
+        try:
+            start = (await self._consumer.beginning_offsets([tp]))[tp] if end else 0
+            if not start <= offset < end:
+                return None
+            self._consumer.assign([tp])
+            self._consumer.seek(tp, offset)
+            moved = time.monotonic()
+            while time.monotonic() - moved < self._kafka.request_timeout_ms / 1000:
+                if got := await self._consumer.getmany(timeout_ms=500):
+                    return next((r for r in _records(got) if r.offset == offset), None)
+            raise Unavailable("kafka", f"no more of {topic} comes")
         except KafkaError as e:
             raise Unavailable("kafka", type(e).__name__) from e
 

@@ -31,6 +31,7 @@ from workers.outcomes import Dead, Emit, End, Message, Outcome, Park, Retry, Una
 from workers.pipeline import Stage
 from workers.runtime import metrics, tracing
 from workers.runtime.intake import Later, Record
+from workers.runtime.letters import dead_letter
 from workers.runtime.producer import Outgoing, Producer, Unpublishable
 from workers.topics import DEAD, DELAYS, FINISHED, Topic
 
@@ -260,20 +261,6 @@ class _Group:
     trace: tracing.Trace
     facts: Facts | None
     outgoing: list[Outgoing]
-
-
-def dead_letter(topic: str, stage: str, record: Record, reason: str, error: str) -> Outgoing:
-    """The original bytes, key and headers of a record, and why, where from and when it died."""
-    told = {
-        "reason": reason,
-        "error": error,
-        "stage": stage,
-        "topic": record.topic,
-        "partition": str(record.partition),
-        "offset": str(record.offset),
-        "at": datetime.now(UTC).isoformat(),
-    }
-    return Outgoing(topic, record.key, record.value, (*record.headers, *((f"x-dead-{name}", text.encode()) for name, text in told.items())))
 
 
 def _tier(event: HasFacts) -> Tier | None:

@@ -114,9 +114,11 @@ class Fleet:
     async def start(self) -> None:
         try:
             await self.broker.start()
-        except KafkaError as e:
+        except (KafkaError, asyncio.CancelledError) as e:
             await self.broker.stop()
-            raise Unavailable("kafka", f"{self._kafka.bootstrap_servers}: {e}") from e
+            if isinstance(e, KafkaError):
+                raise Unavailable("kafka", f"{self._kafka.bootstrap_servers}: {e}") from e
+            raise
 
     async def stop(self) -> None:
         await self.broker.stop()

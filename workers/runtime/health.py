@@ -1,47 +1,56 @@
 """`/livez`, `/readyz` and `/metrics` over HTTP.
 
 `/livez` is progress: 503 only when work is under way and nothing has finished for longer than it may take. Idle or parked is alive: a
-restart would not bring Kafka back. `/readyz` is connections and assignment, with what is wrong in its body.
+restart would not bring Kafka back. `/readyz` is connections and assignment: its body says what is wrong, and beside it what is degraded:
+down, and not needed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from schemas.types import Lane
-from workers.outcomes import Unavailable
 from workers.runtime.intake import Intake, describe
-from workers.runtime.parking import Probe
+from workers.runtime.probes import Probe, silent
 
 log = logging.getLogger("scrimp.health")
 
 
-def application(intakes: Mapping[tuple[str, Lane], Intake], probes: Mapping[str, Probe], stall_s: float) -> web.Application:
-    """`stall_s`: how long running work may go without any of it finishing."""
+def application(
+    intakes: Mapping[tuple[str, Lane], Intake],
+    probes: Mapping[str, Probe],
+    stall_s: float,
+    *,
+    optional: Mapping[str, Probe] = {},
+    starting: Callable[[], str | None] = lambda: None,
+) -> web.Application:
+    """All of it is looked at anew with every request.
+
+    Args:
+        stall_s: how long running work may go without any of it finishing.
+        optional: what the stages do without.
+        starting: what the process waits for before it takes its first record; None once it runs.
+    """
 
     async def livez(_request: web.Request) -> web.Response:
-        stuck = [
-            f"{stage}.{lane}"
-            for (stage, lane), intake in intakes.items()
-            if intake.running and not intake.parked and time.monotonic() - intake.progressed_at > stall_s
-        ]
+        stuck = [f"{stage}.{lane}" for (stage, lane), intake in intakes.items() if intake.stalled_s > stall_s]
         return web.json_response({"alive": not stuck, "stuck": stuck}, status=503 if stuck else 200)
 
     async def readyz(_request: web.Request) -> web.Response:
-        wrong = [f"{stage}.{lane}: no assignment" for (stage, lane), intake in intakes.items() if not intake.assigned.is_set()]
+        wrong = [told] if (told := starting()) else []
+        wrong += [f"{stage}.{lane}: no assignment" for (stage, lane), intake in intakes.items() if not intake.assigned.is_set()]
         wrong += [f"{stage}.{lane}: parked on {name}" for (stage, lane), intake in intakes.items() for name in intake.parked]
-        for name, probe in probes.items():
-            try:
-                await probe()
-            except Unavailable as e:
-                wrong.append(f"{name}: {e}")
+        down, without = await asyncio.gather(silent(probes), silent(optional))
+        wrong += down.values()
+        degraded = list(without.values())
         consumers = {f"{stage}.{lane}": describe(intake) for (stage, lane), intake in intakes.items()}
-        return web.json_response({"ready": not wrong, "wrong": wrong, "consumers": consumers}, status=503 if wrong else 200)
+        body = {"ready": not wrong, "wrong": wrong, "degraded": degraded, "consumers": consumers}
+        return web.json_response(body, status=503 if wrong else 200)
 
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -64,9 +64,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         drain_s: float,
         revoke_drain_s: float = 25.0,
         commit_every_s: float = 0.2,
+        commit_s: float = 10.0,
+        suspect_s: float = 5.0,
         on_commit_failure: Callable[[], None] = lambda: None,
         on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
+        """`commit_s`: a commit is given up after this long, and tried again. `suspect_s`: when work under way has not progressed for this
+        long, what it depends on is asked whether it is there."""
         self._deliver = deliver
         self._parking = parking
         self._limit = limit
@@ -75,6 +79,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._drain_s = drain_s
         self._revoke_drain_s = min(revoke_drain_s, drain_s)
         self._commit_every_s = commit_every_s
+        self._commit_s = commit_s
+        self._suspect_s = suspect_s
         self._on_commit_failure = on_commit_failure
         self._on_revoked = on_revoked
         self._slots = asyncio.Semaphore(limit)
@@ -85,7 +91,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._epoch = 0
         self._accepting = True
         self._consumer: Commits | None = None
-        self._committer: asyncio.Task[None] | None = None
+        self._background: tuple[asyncio.Task[None], ...] = ()
         self._commit_lock = asyncio.Lock()
         self.assigned = asyncio.Event()
         """Set while an assignment stands (it may be empty: more members than partitions)."""
@@ -105,6 +111,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def parked(self) -> tuple[str, ...]:
         return self._parking.dependencies
 
+    @property
+    def stalled_s(self) -> float:
+        """How long work that is not parked has been under way without any of it finishing."""
+        if not self.running or self.parked:
+            return 0.0
+        return time.monotonic() - max(self.progressed_at, self._parking.resumed_at)
+
     # -- taking records -------------------------------------------------------------------------------------------------------
 
     async def take(self, records: Sequence[Record], consumer: Commits | None) -> None:
@@ -114,8 +127,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         in which the poll returned: records that a rebalance has overtaken by then are told by their order, and that is fatal."""
         epoch = self._epoch
         self._consumer = consumer
-        if self._committer is None:
-            self._committer = asyncio.create_task(self._commit_in_background(), name="commit")
+        if not self._background:
+            tasks = {"commit": self._commit_in_background(), "watch": self._watch()}
+            self._background = tuple(asyncio.create_task(task, name=name) for name, task in tasks.items())
         for group in [[r] for r in records] if self._single else [list(records)]:
             await self._parking.clear()
             async with self._room:
@@ -189,6 +203,12 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         async with self._room:
             self._room.notify_all()
 
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._suspect_s)
+            if self.stalled_s >= self._suspect_s:
+                await self._parking.suspect()
+
     # -- committing -----------------------------------------------------------------------------------------------------------
 
     async def _commit_in_background(self) -> None:
@@ -203,8 +223,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if not ready or self._consumer is None:
                 return
             try:
-                await self._consumer.commit({TopicPartition(*p): offset for p, offset in ready.items()})
-            except (KafkaError, AssertionError) as e:  # aiokafka asserts that the partitions are still its own
+                # Without a coordinator aiokafka would look for one for ever, and a stop would wait for it.
+                async with asyncio.timeout(self._commit_s):
+                    await self._consumer.commit({TopicPartition(*p): offset for p, offset in ready.items()})
+            except (KafkaError, TimeoutError, AssertionError) as e:  # aiokafka asserts that the partitions are still its own
                 self._on_commit_failure()
                 log.warning("commit failed: %s", type(e).__name__)
             else:
@@ -235,9 +257,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._epoch += 1
         await self._notify()
         await self._drain(None, self._drain_s)
-        if self._committer is not None:
-            self._committer.cancel()
-            await asyncio.gather(self._committer, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self.commit()
         for task in self._groups:
             task.cancel()

@@ -1,6 +1,7 @@
 """Parked: what every message of a stage needs is down. One probe at a time asks for it; whoever needs it waits here.
 
-Nothing is counted against a message meanwhile, no new record is taken, and the process is alive and not ready.
+Nothing is counted against a message meanwhile, no new record is taken, and the process is alive and not ready. A stage parks when its
+work says so (`Unavailable`), and also when work under way waits inside a client and says nothing: see `suspect`.
 """
 
 from __future__ import annotations
@@ -8,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
-from workers.outcomes import Unavailable
+from workers.runtime.probes import Probe, silent, why_not
 
 log = logging.getLogger("scrimp.parking")
-
-Probe = Callable[[], Awaitable[None]]
-"""Raises Unavailable while the dependency is down."""
 
 
 class Parking:
@@ -31,6 +29,8 @@ class Parking:
         self._waiting: dict[str, asyncio.Task[None]] = {}
         self._last: dict[str, tuple[float, float]] = {}
         """By dependency: the last pause and when it ended. A dependency that answers its probe and fails its users is asked ever less."""
+        self.resumed_at = 0.0
+        """When the last wait ended, by the monotonic clock."""
 
     @property
     def dependencies(self) -> tuple[str, ...]:
@@ -39,10 +39,19 @@ class Parking:
 
     async def wait(self, dependency: str) -> None:
         """Return when the dependency answers again. Cancelling a waiter leaves the probe to the others."""
-        task = self._waiting.get(dependency)
-        if task is None:
-            task = self._waiting[dependency] = asyncio.create_task(self._probe(dependency), name=f"probe {dependency}")
-        await asyncio.shield(task)
+        await asyncio.shield(self._begin(dependency))
+
+    async def suspect(self) -> None:
+        """Work makes no progress: park on what does not answer. An idempotent producer waits for its broker without a limit, so that
+        nothing is published twice; its stage is parked all the same, and has to say so."""
+        for dependency, why in (await silent(self._probes)).items():
+            log.warning("work waits for %s", why)
+            self._begin(dependency)
+
+    def _begin(self, dependency: str) -> asyncio.Task[None]:
+        if dependency not in self._waiting:
+            self._waiting[dependency] = asyncio.create_task(self._probe(dependency), name=f"probe {dependency}")
+        return self._waiting[dependency]
 
     async def clear(self) -> None:
         """Return when nothing is being waited for."""
@@ -66,14 +75,12 @@ class Parking:
                 await asyncio.sleep(delay)
                 if probe is None:  # nothing to ask: the waiters' own next try is the probe
                     return
-                try:
-                    await probe()
-                except Unavailable:
-                    delay = min(delay * 2, self._most_s)
-                else:
+                if await why_not(dependency, probe) is None:
                     log.warning("resumed: %s is back", dependency)
                     return
+                delay = min(delay * 2, self._most_s)
         finally:
-            self._last[dependency] = delay, time.monotonic()
+            self.resumed_at = time.monotonic()
+            self._last[dependency] = delay, self.resumed_at
             del self._waiting[dependency]
             self._on_change(dependency, False)

@@ -66,9 +66,11 @@ class KafkaProducer:
         )
         try:
             await self._client.start()
-        except KafkaError as e:
+        except (KafkaError, asyncio.CancelledError) as e:
             await self.stop()
-            raise Unavailable("kafka", str(e)) from e
+            if isinstance(e, KafkaError):
+                raise Unavailable("kafka", str(e)) from e
+            raise
 
     async def stop(self) -> None:
         if self._client is not None:

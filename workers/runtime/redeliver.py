@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from schemas.types import LANES
 from workers.pipeline import STAGES
 from workers.runtime import metrics
-from workers.runtime.delivery import NOT_BEFORE, RETRY_TOPIC, dead_letter
+from workers.runtime.delivery import NOT_BEFORE, RETRY_TOPIC
 from workers.runtime.intake import Deliver, Later, Record
+from workers.runtime.letters import dead_letter
 from workers.runtime.producer import Outgoing, Producer
 from workers.topics import DEAD, DELAYS
 

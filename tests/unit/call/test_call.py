@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,85 +13,29 @@ from typing import Any
 
 import pytest
 
-from schemas import Compressed, Document, Finished
+from schemas import Document
 from schemas.types import utc_now
 from tests.provider import Provider
 from tests.unit.call.build import attempt, event, plan, policy
-from workers.call.call import make_call
+from tests.unit.call.stage import Stage, finished, in_the_books, reason
+from workers.call import kept
 from workers.call.provider import Client
-from workers.encoder import tokens
-from workers.ledger import prices
 from workers.ledger.ledger import Ledger
 from workers.ledger.migrate import upgrade
 from workers.ledger.types import (
     Answer,
     Ask,
-    Attempt,
-    Conflict,
     Ended,
     Exhausted,
-    Granted,
     Held,
     Late,
     Opened,
     Refused,
-    Settled,
-    Settlement,
 )
-from workers.outcomes import End, Outcome, Retry, Unavailable
+from workers.outcomes import Retry, Unavailable
 from workers.policy import Policy
 
 TWO = {"light": ("mini", "spare"), "standard": ("middle",), "heavy": ("large",)}
-
-
-@dataclass
-class Stage:
-    """The stage and what surrounds it; every part can be swapped before a call."""
-
-    client: Client
-    ledger: Ledger
-    policy: Policy
-    may_call: Callable[[], bool] = lambda: True
-    timeout_s: float = 5
-    settled: list[Settlement] = field(default_factory=list)
-    asked: list[Ask] = field(default_factory=list)
-    observed: list[tuple[str, str]] = field(default_factory=list)
-    scripted: list[Opened] = field(default_factory=list)
-    """Answers of `open` that stand in for the ledger's."""
-    away: int = 0
-    """How often the ledger cannot be reached at the next settlements."""
-
-    async def __call__(self, asked: Compressed) -> Outcome:
-        return await make_call(
-            open=self.open,
-            settle=self.settle,
-            complete=self.client.complete,
-            policy=lambda: self.policy,
-            rates=prices.rates,
-            count=tokens.count,
-            may_call=lambda: self.may_call(),
-            key=lambda _: None,
-            timeout_s=self.timeout_s,
-            observe=lambda model, outcome: self.observed.append((model, outcome)),
-        )(asked)
-
-    async def open(self, ask: Ask) -> Opened:
-        self.asked.append(ask)
-        return self.scripted.pop(0) if self.scripted else (await self.ledger.open([ask]))[0]
-
-    async def settle(self, settlement: Settlement) -> Settled:
-        if self.away:
-            self.away -= 1
-            raise Unavailable("ledger", "gone")
-        self.settled.append(settlement)
-        return (await self.ledger.settle([settlement]))[0]
-
-    async def attempts(self, asked: Compressed) -> tuple[Attempt, ...]:
-        """The rows of a request: an `open` that cannot be granted shows them."""
-        ask = replace(self.asked[-1], facts=asked.facts, max_attempts=0, after=99, seq=10**6)
-        shown = (await self.ledger.open([ask]))[0]
-        assert not isinstance(shown, Granted | Held | Ended | Conflict)
-        return shown.attempts
 
 
 @pytest.fixture
@@ -107,27 +51,6 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 @pytest.fixture
 def stage(client: Client, ledger: Ledger, server: Provider) -> Stage:
     return Stage(client, ledger, policy(server.base_url))
-
-
-def finished(outcome: Outcome) -> Finished:
-    assert isinstance(outcome, End), outcome
-    return outcome.finished
-
-
-def reason(outcome: Outcome) -> tuple[str, str]:
-    ended = finished(outcome)
-    assert ended.reason is not None
-    assert ended.content is None
-    return ended.status, ended.reason.code
-
-
-async def in_the_books(stage: Stage, server: Provider, asked: Compressed) -> list[tuple[str, str, str | None]]:
-    """(model, state, outcome) of every attempt, after a look that the provider saw those that were sent, and no other."""
-    rows = await stage.attempts(asked)
-    sent = [stage.policy.models[a.model].litellm.partition("/")[2] for a in rows if a.state != "abandoned"]
-    assert [c.model for c in server.calls] == sent
-    assert all(c.max_tokens for c in server.calls)
-    return [(a.model, a.state, a.outcome) for a in rows]
 
 
 async def test_an_answer(stage: Stage, server: Provider) -> None:
@@ -297,9 +220,61 @@ async def test_an_answer_in_hand_outlives_a_ledger_that_is_away(stage: Stage, se
     assert await in_the_books(stage, server, asked) == [("mini", "settled", "accepted")]
 
 
+async def test_an_answer_is_kept_until_the_ledger_is_back(stage: Stage, server: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "PAUSES_S", (0.01,) * 3)
+    stage.away = 100
+    asked, other = event("r-1"), event("r-2", text="How heavy is a heron?")
+    with pytest.raises(Unavailable, match="ledger"):
+        await stage(asked)
+    with pytest.raises(Unavailable, match="ledger"):
+        await stage(other)
+    assert len(server.calls) == 1, "while an answer waits for the ledger, nobody is asked anything"
+    stage.away = 0
+    assert finished(await stage(other)).status == "answered"
+    assert stage.settled[0].request_id == "r-1", "also by whoever comes first: its own request may be another worker's by now"
+    assert finished(await stage(asked)).status == "answered"
+    assert [c.model for c in server.calls] == ["mini", "mini"]
+    assert stage.observed == [("mini", "accepted")] * 2
+
+
+async def test_what_cannot_be_settled_at_the_end_is_said(
+    stage: Stage, server: Provider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kept, "PAUSES_S", ())
+    stage.away = 3
+    with pytest.raises(Unavailable, match="ledger"):
+        await stage(event())
+    await stage.kept.close()
+    assert "1 answers could not be settled" in caplog.text
+    stage.away = 0
+    await stage.kept.close()
+    assert [s.state for s in stage.settled] == ["settled"]
+
+
+async def test_a_grant_whose_answer_was_lost_is_granted_again(stage: Stage, server: Provider) -> None:
+    opened = stage.ledger.open
+
+    async def cut(asks: list[Ask]) -> list[Opened]:
+        await opened(asks)
+        raise Unavailable("ledger", "connection lost")
+
+    stage.ledger.open = cut  # type: ignore[method-assign]
+    asked = event()
+    with pytest.raises(Unavailable):
+        await stage(asked)
+    stage.ledger.open = opened  # type: ignore[method-assign]
+    assert finished(await stage(asked)).status == "answered"
+    assert await in_the_books(stage, server, asked) == [("mini", "settled", "accepted")]
+
+
 async def test_a_worker_without_a_heartbeat_sends_nothing(stage: Stage, server: Provider) -> None:
     stage.may_call = lambda: False
     asked = event()
+    with pytest.raises(Unavailable, match="ledger"):
+        await stage(asked)
+    assert stage.asked == [], "nothing is reserved for a call that would not be sent"
+    beats = iter([True, False])
+    stage.may_call = lambda: next(beats)  # it grows too old while the ledger is asked
     with pytest.raises(Unavailable, match="ledger"):
         await stage(asked)
     assert len(server.calls) == 0

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from workers.cli.wiring import _listen, policy_file, serve
 from workers.laptop.broker import embedded_broker
-from workers.outcomes import Unavailable
 from workers.runtime.fleet import Fleet
 from workers.settings import Http, Kafka, Settings, SettingsError
 
@@ -43,7 +42,7 @@ async def test_port_0_takes_a_free_one() -> None:
 async def test_the_embedded_broker_asks_for_a_producer_it_can_serve(tmp_path: Path) -> None:
     async with embedded_broker(None, tmp_path) as broker:
         settings = Settings(kafka=Kafka(bootstrap_servers=broker.bootstrap))
-        with pytest.raises(Unavailable, match=r"^kafka: .*UnknownError; .* needs SCRIMP_KAFKA__IDEMPOTENCE=false$"):
+        with pytest.raises(SettingsError, match=r"^kafka: .*UnknownError; .* needs SCRIMP_KAFKA__IDEMPOTENCE=false$"):
             await serve(settings, [("classify", "interactive")], policy=policy_file(None), stop=asyncio.Event())
 
 

@@ -187,7 +187,7 @@ def test_rebalances_and_crashes_lose_nothing_and_commit_only_what_is_finished(
                     await intake.on_partitions_assigned([("t", 0)])
                     polls, position = [], group.committed.get(("t", 0), 0)
                 case "crash":
-                    for task in [*polls, *intake._groups, *([intake._committer] if intake._committer else [])]:
+                    for task in [*polls, *intake._groups, *intake._background]:
                         task.cancel()
                     await asyncio.gather(*polls, *intake._groups, return_exceptions=True)
                     intake, polls, position = fresh(), [], group.committed.get(("t", 0), 0)

@@ -1,0 +1,66 @@
+"""Settlements in hand while the ledger is away. The answer in them is paid: it is kept until it is in the books.
+
+`settle` tries for a while and then raises `Unavailable`, so that the stage parks; whoever calls `catch_up` next settles what was left. A
+crash meanwhile loses it: the attempt is then `unconfirmed`, and the provider may be asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from workers.ledger.types import Settled, Settlement
+from workers.outcomes import Unavailable
+
+log = logging.getLogger("scrimp.call")
+
+PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
+"""Between tries to settle before the stage parks: a ledger that is away for a moment costs no more than that moment."""
+
+
+class Kept:
+    def __init__(self, settle: Callable[[Settlement], Awaitable[Settled]]) -> None:
+        """`settle` is the ledger's verb; a repeat is free."""
+        self._settle = settle
+        self._left: dict[tuple[str, str, int], Settlement] = {}
+        self._catching_up: asyncio.Task[None] | None = None
+
+    async def settle(self, booked: Settlement) -> None:
+        """Returns when it is in the books. After an `Unavailable` it is kept."""
+        for seconds in PAUSES_S:
+            try:
+                await self._settle(booked)
+            except Unavailable:
+                await asyncio.sleep(seconds)
+            else:
+                return
+        self._left[booked.tenant, booked.request_id, booked.n] = booked
+        await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Settle all that was left, by whomever: the partition of a request may be another worker's by now, and nobody comes back for it.
+
+        Raises:
+            Unavailable: the ledger is still away; what is left stays.
+        """
+        while self._left:
+            if self._catching_up is None:
+                self._catching_up = asyncio.create_task(self._try_all(), name="settle what was left")
+            await asyncio.shield(self._catching_up)
+
+    async def close(self) -> None:
+        """One last try."""
+        try:
+            await self.catch_up()
+        except Unavailable:
+            log.error("%d answers could not be settled; their attempts count at their worst case", len(self._left))
+
+    async def _try_all(self) -> None:
+        try:
+            left = dict(self._left)
+            await asyncio.gather(*map(self._settle, left.values()))
+            for key in left:
+                del self._left[key]
+        finally:
+            self._catching_up = None
