@@ -44,6 +44,8 @@ RESPONSES = Topic("responses", Response, public=True, retention=timedelta(days=7
 COSTS = Topic("costs", CostRecord, public=True, retention=timedelta(days=30), cleanup="compact,delete")
 ALERTS = Topic("alerts", Alert, public=True, retention=timedelta(days=30))
 DEAD = Topic("dead", None, public=True, retention=timedelta(days=30))
+REPLAYED = Topic("dead.replayed", None, retention=timedelta(days=30))
+"""What was replayed of the dead letters, and when: by the letter's `partition:offset`. Kept as long as they are."""
 RETRY_10S = Topic("retry.10s", None)
 RETRY_300S = Topic("retry.300s", None)
 
@@ -57,6 +59,7 @@ TOPICS: tuple[Topic, ...] = (
     COSTS,
     ALERTS,
     DEAD,
+    REPLAYED,
     RETRY_10S,
     RETRY_300S,
 )

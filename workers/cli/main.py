@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from workers.cli import ask, demo, doctor, ledger, run, schemas, submit, topics, up, watch
+from workers.cli import ask, dead, demo, doctor, ledger, run, schemas, submit, topics, up, watch
 
 app = typer.Typer(
     name="scrimp",
@@ -22,6 +22,7 @@ app = typer.Typer(
 for command in (up.up, demo.demo, ask.ask, submit.submit, watch.watch, run.run, doctor.doctor):
     app.command()(command)
 app.add_typer(topics.app, name="topics")
+app.add_typer(dead.app, name="dead")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(schemas.app, name="schemas")
 

@@ -7,9 +7,10 @@
 | `Park`, `Unavailable` | the whole stage waits for the dependency; nothing is counted against the record |
 | `Dead`, any other exception | original bytes, key, headers to `llm.dead`; with a readable id also an ending `failed` / `internal` |
 
-A batch in which something raises is run again one event at a time, so that one bad record costs only itself. A dead letter that cannot be
-written stops the process (`Fatal`) with nothing committed past it. So does a stage most of whose records die of what can be our own
-doing, once the letters are written and committed; what users write into a public topic stops nobody.
+A batch in which something raises is run again one event at a time, so that one bad record costs only itself; one that cannot be read, or
+whose outcome cannot be written as JSON, is such a record, too. A dead letter that cannot be written stops the process (`Fatal`) with
+nothing committed past it. So does a stage most of whose records die of what can be our own doing, once the letters are written and
+committed; what users write into a public topic stops nobody.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Delivery(Generic[E]):
             metrics.BATCH_SECONDS.labels(self._stage.name, self._lane).time(),
             tracing.span(f"{self._stage.name} {'batch' if len(records) > 1 else 'record'}", traces),
         ):
-            found: list[E | Outcome] = [self._decode(r, t.trace_id) for r, t in zip(records, traces, strict=True)]
+            found = [self._read(r, t) for r, t in zip(records, traces, strict=True)]
             if self._stage.expires:
                 now = datetime.now(UTC)
                 found = [f if _is_outcome(f) or f.facts.deadline_at > now else expired(f.facts, tier=_tier(f)) for f in found]
@@ -127,6 +128,16 @@ class Delivery(Generic[E]):
                 outcomes[i] = outcome
             facts = {i: e.facts for i, e in events}
             return await self._carry_out(records, traces, outcomes, facts)
+
+    def _read(self, record: Record, trace: tracing.Trace) -> E | Outcome:
+        try:
+            return self._decode(record, trace.trace_id)
+        except Exception as e:  # noqa: BLE001  a record that cannot even be read must not stop every process that meets it
+            return self._bug(e)
+
+    def _bug(self, error: Exception) -> Dead:
+        log.error("%s raised %s at %s", self._stage.name, type(error).__name__, _where(error))
+        return Dead("bug", f"{type(error).__name__} at {_where(error)}")
 
     async def _run(self, events: Sequence[E]) -> list[Outcome]:
         if not events:
@@ -138,8 +149,7 @@ class Delivery(Generic[E]):
         except Exception as e:  # noqa: BLE001  whatever a stage raises is a bug in it, and costs one record, not the worker
             if len(events) > 1:
                 return [o for event in events for o in await self._run([event])]
-            log.error("%s raised %s at %s", self._stage.name, type(e).__name__, _where(e))
-            return [Dead("bug", f"{type(e).__name__} at {_where(e)}")]
+            return [self._bug(e)]
         for outcome in outcomes:
             if isinstance(outcome, Park):
                 raise Unavailable(outcome.dependency, "the stage parked")
@@ -152,12 +162,16 @@ class Delivery(Generic[E]):
         groups: list[_Group] = []
         counts: Counter[str] = Counter()
         for i, (record, trace, outcome) in enumerate(zip(records, traces, outcomes, strict=True)):
+            try:
+                made = self._made(outcome, trace)
+            except ValueError as e:  # it holds what JSON cannot, such as half of a surrogate pair
+                outcome, made = self._bug(e), []
             match outcome:
-                case Emit(messages):
-                    groups.append(_Group(record, trace, facts.get(i), [self._encode(m, trace) for m in messages]))
+                case Emit():
+                    groups.append(_Group(record, trace, facts.get(i), made))
                     counts["emit"] += 1
                 case End(finished):
-                    groups.append(_Group(record, trace, finished.facts, [self._finished(finished, trace)]))
+                    groups.append(_Group(record, trace, finished.facts, made))
                     counts[finished.status] += 1
                 case Retry(why, after):
                     counts["retry"] += 1
@@ -236,6 +250,14 @@ class Delivery(Generic[E]):
 
     def _name(self, topic: Topic) -> str:
         return self._prefix + topic.on(self._lane)
+
+    def _made(self, outcome: Outcome, trace: tracing.Trace) -> list[Outgoing]:
+        match outcome:
+            case Emit(messages):
+                return [self._encode(m, trace) for m in messages]
+            case End(finished):
+                return [self._finished(finished, trace)]
+        return []
 
     def _encode(self, message: Message, trace: tracing.Trace) -> Outgoing:
         value = message.value if isinstance(message.value, bytes) else _json(message.value)
