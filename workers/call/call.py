@@ -20,12 +20,13 @@ from typing import Protocol
 from schemas import Compressed, Plan, Prompt
 from schemas.types import utc_now
 from workers.call.books import row, settlement
-from workers.call.cascade import Fail, Try, Wait, best, give_up, next_step
+from workers.call.cascade import FIRST_WAIT_S, Fail, Try, Wait, attempts_left, best, give_up, next_step
 from workers.call.endings import ending, failed, over_budget
 from workers.call.failures import NOT_SENT, Failure
 from workers.call.kept import Kept
 from workers.call.provider import Reply
 from workers.call.reserve import prompt_tokens, worst
+from workers.call.rest import Rests
 from workers.ledger.budgets import holds
 from workers.ledger.types import (
     Answered,
@@ -47,6 +48,8 @@ from workers.policy import Model, Policy
 TTL_MARGIN_S = 30.0
 """How much longer than a call's time-out its attempt stays reserved: its settlement may have to wait for the ledger."""
 
+LAST_WAIT_S = 3_600.0
+"""The bulk lane's deadline is a day away: no attempt is kept longer than this."""
 NO_HEARTBEAT = "the last heartbeat is too old to send a call"
 
 _SEQ = itertools.count(1)
@@ -80,6 +83,7 @@ def make_call(
     may_call: Callable[[], bool],
     key: Callable[[str | None], str | None],
     timeout_s: float,
+    rests: Rests,
     observe: Callable[[str, str], None] = lambda _model, _outcome: None,
     now: Callable[[], datetime] = utc_now,
 ) -> Callable[[Compressed], Awaitable[Outcome]]:
@@ -93,6 +97,7 @@ def make_call(
         may_call: false while this worker's heartbeat is too old, since another one may have taken its attempts over.
         key: the secret behind a variable's name.
         timeout_s: of one request on the wire.
+        rests: the models that are left alone for a while.
         observe: told (the policy's model name, the outcome's word) of every attempt.
     """
 
@@ -119,10 +124,14 @@ def make_call(
         over: tuple[Try, Refused] | None = None  # what sent us down to the light tier
         await kept.catch_up()
         while True:
-            step = next_step(plan, current.models, attempts, counted)
+            step = next_step(plan, current.models, attempts, counted, rests.left())
             if isinstance(step, Wait):
-                if pauses:
-                    return wait(event, attempts, step.why, max(step.seconds, min(pauses.values())))
+                left = (event.facts.deadline_at - now()).total_seconds()
+                if step.resting and left > 0:
+                    return Retry(step.why, min(step.seconds, left))  # at its deadline the ledger says that it is too late
+                if pauses and not step.resting:
+                    seconds = max(min(pauses.values()), spread(step.seconds, left, attempts_left(plan, attempts)))
+                    return Retry(step.why, seconds) if seconds < left else ending(event, give_up(attempts), attempts)
                 step = step.then  # the failures are from before: whoever brought the request back has waited
             if isinstance(step, Fail) and step.code != "provider_error" and over:
                 return over_budget(event, *over)
@@ -186,7 +195,8 @@ def make_call(
     async def send(event: Compressed, step: Try, model: Model) -> Reply | Failure:
         if not may_call():
             return Failure("error", NOT_SENT, "no")
-        return await complete(
+        rests.tries(step.model)
+        got = await complete(
             model,
             event.prompt,
             max_tokens=step.max_tokens,
@@ -195,13 +205,17 @@ def make_call(
             api_key=key(model.api_key_env),
             timeout_s=timeout_s,
         )
-
-    def wait(event: Compressed, attempts: tuple[Attempt, ...], why: str, seconds: float) -> Outcome:
-        if seconds < (event.facts.deadline_at - now()).total_seconds():
-            return Retry(why, seconds)
-        return ending(event, give_up(attempts), attempts)
+        rests.saw(step.model, got if isinstance(got, Failure) else None)
+        return got
 
     return call
+
+
+def spread(seconds: float, left: float, attempts: int) -> float:
+    """The wait of so many seconds made to fit the time that is `left` to the deadline and the `attempts` that are left until then. The last
+    ones must last: half of the time is waited before the last, a quarter before the one before it, and never more than half."""
+    share = {1: 0.5, 2: 0.25}.get(attempts, 0.0)
+    return max(min(max(seconds, share * left), left / 2, LAST_WAIT_S), FIRST_WAIT_S)
 
 
 def may_degrade(plan: Plan, step: Try, attempts: tuple[Attempt, ...]) -> bool:

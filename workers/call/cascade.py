@@ -1,4 +1,4 @@
-"""Which model is asked next. THE heart of the stage, and a pure function of the plan and the attempts so far.
+"""Which model is asked next. THE heart of the stage, and a pure function of the plan, the attempts so far, and who rests.
 
 So resuming after a crash needs nothing remembered: the ledger's attempts say where the cascade stands. The rules:
 
@@ -6,7 +6,9 @@ So resuming after a crash needs nothing remembered: the ledger's attempts say wh
 - A model that fails hands over to the next one of its tier, and the last of a tier to the tier above.
 - A prompt that does not fit goes to the first model, upward, whose window holds it.
 - Where all are down for the moment, it waits and goes round again; a model that is down for good is left out.
-- A forced tier is never left. Every row counts as an attempt; out of attempts, the best answer goes out, or none.
+- A model that rests is passed over like one that has failed; where all rest, the request waits, and spends no attempt.
+- A forced tier is never left. Every call counts as an attempt, and so does one that was cut off; one that never left does not. Out of
+  attempts, the best answer goes out, or none.
 - A call cut off by our own crash says nothing about its model.
 """
 
@@ -24,7 +26,7 @@ from workers.ledger.types import Attempt
 from workers.policy import Model
 
 FIRST_WAIT_S = 1.0
-LONGEST_WAIT_S = 30.0
+LONGEST_WAIT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +57,20 @@ class Wait:
     seconds: float
     why: str
     then: Try
+    resting: bool = False
+    """They rest: nothing of this request's own says so."""
 
 
 Step = Try | Accept | Fail | Wait
 
 
-def next_step(plan: Plan, models: Mapping[str, Model], attempts: Sequence[Attempt], prompt_tokens: int) -> Step:
-    """What to do now. `models` are the policy's; `attempts` in order of `n`; `prompt_tokens` by our own count."""
+def next_step(
+    plan: Plan, models: Mapping[str, Model], attempts: Sequence[Attempt], prompt_tokens: int, resting: Mapping[str, float] = {}
+) -> Step:
+    """What to do now. `models` are the policy's; `attempts` in order of `n`; `prompt_tokens` by our own count; `resting`: the models that
+    are to be left alone, and for how many seconds."""
     verdicts = {a.verdict for a in attempts}
-    if "accepted" in verdicts or len(attempts) >= plan.max_attempts:
+    if "accepted" in verdicts or attempts_left(plan, attempts) <= 0:
         return give_up(attempts)
     if "escalate" in verdicts and (plan.forced or not plan.cascade or _floor(plan, attempts) is None):
         return give_up(attempts)
@@ -76,7 +83,11 @@ def next_step(plan: Plan, models: Mapping[str, Model], attempts: Sequence[Attemp
     if not fitting:
         told = f"{prompt_tokens} tokens of prompt and the answer fit no model's window"
         return give_up(attempts, Fail("context_too_long", told))
-    return _first_alive(fitting, attempts) or give_up(attempts)
+    return _first_alive(fitting, attempts, resting) or give_up(attempts)
+
+
+def attempts_left(plan: Plan, attempts: Sequence[Attempt]) -> int:
+    return plan.max_attempts - sum(a.state != "abandoned" for a in attempts)
 
 
 def best(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -118,7 +129,7 @@ def _fitting(tries: Sequence[Try], models: Mapping[str, Model], attempts: Sequen
     ]
 
 
-def _first_alive(tries: Sequence[Try], attempts: Sequence[Attempt]) -> Try | Wait | None:
+def _first_alive(tries: Sequence[Try], attempts: Sequence[Attempt], resting: Mapping[str, float]) -> Try | Wait | None:
     """The first of those that failed least; a wait before everybody is asked once more; None when all are down for good."""
     failed = [a for a in attempts if a.verdict == "error" and a.outcome != NOT_SENT]
     for_good = {a.model for a in failed if a.outcome not in TRANSIENT}
@@ -126,6 +137,10 @@ def _first_alive(tries: Sequence[Try], attempts: Sequence[Attempt]) -> Try | Wai
     if not alive:
         return None
     times = Counter(a.model for a in failed)
+    if not (awake := [t for t in alive if t.model not in resting]):
+        soonest = min(alive, key=lambda t: resting[t.model])
+        return Wait(resting[soonest.model], "resting", soonest, resting=True)
+    alive = awake
     fewest = min(times[t.model] for t in alive)
     first = next(t for t in alive if times[t.model] == fewest)
     if fewest == 0 or any(times[t.model] > fewest for t in alive):

@@ -39,6 +39,7 @@ from workers.settings import Settings, SettingsError, secret
 
 if TYPE_CHECKING:
     from workers.cache.store import Store
+    from workers.call.rest import Rests
 
 log = logging.getLogger("scrimp")
 
@@ -207,15 +208,19 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
     from workers.call.fairness import Turns, make_fair
     from workers.call.kept import Kept
     from workers.call.provider import open_client
+    from workers.call.rest import Rests
 
     assert parts.ledger is not None
     client = await asyncio.to_thread(open_client)
     stack.push_async_callback(client.close)
+    rests = Rests()
+    parts.optional["provider"] = partial(_providers, rests)
     kept = Kept(Coalescer(parts.ledger.settle))
     stack.push_async_callback(kept.close)
     call = make_call(
         open=Coalescer(parts.ledger.open),
         kept=kept,
+        rests=rests,
         complete=client.complete,
         policy=parts.policy,
         rates=prices.rates,
@@ -237,6 +242,11 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
         return one
 
     return {("call", lane): parts.delivery(STAGES["call"], lane, decoder(Compressed), work(lane)) for lane in lanes}
+
+
+async def _providers(rests: Rests) -> None:
+    if down := rests.down():
+        raise Unavailable("provider", f"{', '.join(down)}: the last calls have failed")
 
 
 def _attribute(parts: Parts, lane: Lane) -> Deliver:

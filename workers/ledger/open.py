@@ -171,7 +171,7 @@ def _answer(ask: Ask, row: _Request, counters: Mapping[CounterKey, _Counter], no
     sent = [a for a in known if a.state != "abandoned" and a.verdict is not None]
     if any(a.verdict == "accepted" or a.n > ask.after for a in sent):
         return Answered(known)
-    if len(known) >= ask.max_attempts:
+    if sum(a.state != "abandoned" for a in known) >= ask.max_attempts:
         return Exhausted(known)
     if refused := _refusal(ask, known, counters, now):
         return refused

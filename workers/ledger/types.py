@@ -179,7 +179,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """`max_attempts` rows exist."""
+    """`max_attempts` rows exist, without the abandoned ones: they never left."""
 
     attempts: tuple[Attempt, ...]
 

@@ -19,7 +19,7 @@ UNCOMMITTED = Gauge("scrimp_uncommitted_records", "Records started and not yet c
 WAITING_TURN = Gauge("scrimp_waiting_turn", "Requests of tenants at their cap, waiting outside the window of `call`.", ["lane"])
 PARKED = Gauge("scrimp_parked", "1 while a stage waits for a dependency that is down.", ["stage", "lane", "dependency"])
 UP = Gauge("scrimp_up", "1 while a dependency of this process answers, 0 while it does not.", ["dependency"])
-"""dependency: kafka, ledger, qdrant. What a provider does stands in `scrimp_attempts_total`."""
+"""dependency: kafka, ledger, qdrant, provider (0 while a model fails for everybody)."""
 COMMIT_FAILURES = Counter("scrimp_commit_failures_total", "Offset commits that failed; the records are read again.", ["stage", "lane"])
 DEAD_LETTERS = Counter("scrimp_dead_letters_total", "Records written to llm.dead.", ["stage", "lane", "reason"])
 REBALANCES = Counter("scrimp_rebalances_total", "Revocations this consumer went through.", ["stage", "lane"])

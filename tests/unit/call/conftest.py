@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from tests.provider import Provider, provider
+from tests.unit.call.build import policy
+from tests.unit.call.stage import Stage
 from workers.call.provider import Client, open_client
+from workers.ledger.ledger import Ledger
+from workers.ledger.migrate import upgrade
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +40,18 @@ async def unused_tcp_port() -> int:
     server.close()
     await server.wait_closed()
     return port
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    url = f"sqlite+aiosqlite:///{tmp_path}/ledger.db"
+    await upgrade(url)
+    ledger = Ledger(url, heartbeat_s=5, stale_s=15, keep_days=7, pool_size=2)
+    await ledger.start()
+    yield ledger
+    await ledger.close()
+
+
+@pytest.fixture
+def stage(client: Client, ledger: Ledger, server: Provider) -> Stage:
+    return Stage(client, ledger, policy(server.base_url))

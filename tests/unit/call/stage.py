@@ -10,6 +10,7 @@ from tests.provider import Provider
 from workers.call.call import make_call
 from workers.call.kept import Kept
 from workers.call.provider import Client
+from workers.call.rest import Rests
 from workers.encoder import tokens
 from workers.ledger import prices
 from workers.ledger.ledger import Ledger
@@ -46,7 +47,7 @@ class Stage:
     """How often the ledger cannot be reached at the next settlements."""
 
     def __post_init__(self) -> None:
-        self.kept = Kept(self.settle)
+        self.kept, self.rests = Kept(self.settle), Rests()
         self.call = make_call(
             open=self.open,
             kept=self.kept,
@@ -57,6 +58,7 @@ class Stage:
             may_call=lambda: self.may_call(),
             key=lambda _: None,
             timeout_s=self.timeout_s,
+            rests=self.rests,
             observe=lambda model, outcome: self.observed.append((model, outcome)),
         )
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +17,6 @@ from tests.provider import Provider
 from tests.unit.call.build import attempt, event, plan, policy
 from tests.unit.call.stage import Stage, finished, in_the_books, reason
 from workers.call import kept
-from workers.call.provider import Client
-from workers.ledger.ledger import Ledger
-from workers.ledger.migrate import upgrade
 from workers.ledger.types import (
     Answer,
     Ask,
@@ -36,21 +31,6 @@ from workers.outcomes import Retry, Unavailable
 from workers.policy import Policy
 
 TWO = {"light": ("mini", "spare"), "standard": ("middle",), "heavy": ("large",)}
-
-
-@pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    url = f"sqlite+aiosqlite:///{tmp_path}/ledger.db"
-    await upgrade(url)
-    ledger = Ledger(url, heartbeat_s=5, stale_s=15, keep_days=7, pool_size=2)
-    await ledger.start()
-    yield ledger
-    await ledger.close()
-
-
-@pytest.fixture
-def stage(client: Client, ledger: Ledger, server: Provider) -> Stage:
-    return Stage(client, ledger, policy(server.base_url))
 
 
 async def test_an_answer(stage: Stage, server: Provider) -> None:

@@ -129,7 +129,7 @@ class Machine(RuleBasedStateMachine):
             for n, one in enumerate(request.tries, start=1)
         ):
             expected = Answered
-        elif len(request.tries) >= MAX_ATTEMPTS:
+        elif sum(one.state != "abandoned" for one in request.tries) >= MAX_ATTEMPTS:
             expected = Exhausted
         elif self.used + cents > LIMIT:
             expected = Refused
