@@ -89,7 +89,7 @@ class Model(_Part):
     price: Price | None = None
     """Left out: LiteLLM's price map."""
     token_margin: float = Field(1.5, ge=1, le=4)
-    """Upper estimate of the provider's token count over ours: LiteLLM counted 977 where Anthropic billed 1,452."""
+    """Upper estimate of the provider's token count over ours, until enough answers have been billed to learn it."""
 
     @property
     def provider(self) -> str:

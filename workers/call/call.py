@@ -22,10 +22,11 @@ from schemas.types import utc_now
 from workers.call.books import row, settlement
 from workers.call.cascade import FIRST_WAIT_S, Fail, Try, Wait, attempts_left, best, give_up, next_step
 from workers.call.endings import ending, failed, over_budget
+from workers.call.estimate import Margins
 from workers.call.failures import NOT_SENT, Failure
 from workers.call.kept import Kept
 from workers.call.provider import Reply
-from workers.call.reserve import prompt_tokens, worst
+from workers.call.reserve import countable, prompt_tokens, worst
 from workers.call.rest import Rests
 from workers.ledger.budgets import holds
 from workers.ledger.types import (
@@ -102,6 +103,7 @@ def make_call(
     """
 
     unanswered: dict[str, Ask] = {}
+    margins = Margins()
 
     async def ask(this: Ask) -> Opened:
         """`open`. What was asked when the ledger went away may have been granted, and only the same question gets the same grant."""
@@ -139,7 +141,7 @@ def make_call(
                 return ending(event, step, attempts)
             model = current.models[step.model]
             price = rates(model)
-            reserved = worst(event.prompt, counted, step.max_tokens, model, price)
+            reserved = worst(event.prompt, counted, step.max_tokens, margins.of(model), price)
             opened = await ask(
                 Ask(
                     facts=event.facts,
@@ -166,6 +168,8 @@ def make_call(
                         await kept.settle(booked)
                         raise Unavailable("ledger", NO_HEARTBEAT)
                     observe(step.model, booked.outcome)
+                    if isinstance(got, Reply) and not got.estimated and countable(event.prompt):
+                        margins.learn(model, counted, got.usage.input_tokens)
                     await kept.settle(booked)
                     attempts = (*attempts, row(booked, step, model, price))
                     if isinstance(got, Failure):

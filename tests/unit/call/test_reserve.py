@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from schemas import Message, Params, Prompt, Usage
 from tests.unit.call.build import event, plan
-from workers.call.reserve import PER_IMAGE, prompt_tokens, worst
+from workers.call.reserve import PER_IMAGE, countable, prompt_tokens, worst
 from workers.ledger.types import Rates
-from workers.policy import Model
 
-MODEL = Model(litellm="openai/mini", context=8000, token_margin=1.5)
+MARGIN = 1.5
 RATES = Rates(Decimal(1), Decimal("0.5"), Decimal("1.25"), Decimal(4), "test")
 PROMPT = Prompt(messages=(Message(role="user", content="How tall is a heron?"),))
 
@@ -26,22 +25,23 @@ def test_what_the_call_adds_to_the_prompt_is_counted() -> None:
 
 
 def test_a_model_without_a_price_reserves_tokens_but_no_dollars() -> None:
-    reserved = worst(PROMPT, 100, 50, MODEL, None)
+    reserved = worst(PROMPT, 100, 50, MARGIN, None)
     assert reserved.tokens >= 200
     assert reserved.usd == 0
 
 
 def test_images_and_tools_are_paid_for_too() -> None:
     picture = Message(role="user", content=({"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": "data:,x"}}))
-    plain = worst(PROMPT, 100, 50, MODEL, RATES).tokens
-    assert worst(Prompt(messages=(picture,)), 100, 50, MODEL, RATES).tokens == plain + PER_IMAGE
+    plain = worst(PROMPT, 100, 50, MARGIN, RATES).tokens
+    assert worst(Prompt(messages=(picture,)), 100, 50, MARGIN, RATES).tokens == plain + PER_IMAGE
     tools = Prompt(messages=PROMPT.messages, params=Params(tools=({"type": "function"},)))
-    assert worst(tools, 100, 50, MODEL, RATES).tokens > plain + 300
+    assert worst(tools, 100, 50, MARGIN, RATES).tokens > plain + 300
+    assert [countable(prompt) for prompt in (PROMPT, Prompt(messages=(picture,)), tools)] == [True, False, False]
 
 
 @given(st.integers(1, 5000), st.integers(1, 4000), st.floats(1, 1.5), st.data())
 def test_no_call_within_the_margin_costs_more(counted: int, max_tokens: int, ratio: float, data: st.DataObject) -> None:
-    reserved = worst(PROMPT, counted, max_tokens, MODEL, LONG)
+    reserved = worst(PROMPT, counted, max_tokens, MARGIN, LONG)
     billed = int(counted * ratio)
     cached = data.draw(st.integers(0, billed))
     written = data.draw(st.integers(0, billed - cached))
