@@ -60,6 +60,7 @@ def _shaped(pattern: str, told: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+Named = Annotated[str, _shaped(r"[^\x00-\x1f\x7f]{1,128}", "must be '*', or 1 to 128 characters as requests write them")]
 Rate = Annotated[Decimal, BeforeValidator(_decimal), Field(allow_inf_nan=False), AfterValidator(_per_million)]
 Variable = Annotated[str, _shaped(r"[A-Za-z_][A-Za-z0-9_]*", "must be the name of an environment variable, never the secret itself")]
 
@@ -165,7 +166,7 @@ class Rules(_Part):
 class Budget(_Part):
     """A hard limit. It needs exactly one of `limit_usd` and `limit_tokens`."""
 
-    scope: dict[Literal["tenant", "feature", "user", "experiment"], str]
+    scope: dict[Literal["tenant", "feature", "user", "experiment"], Named]
     """Whose spending counts, such as `{tenant: acme}`; `*` means each value on its own, `{}` the whole fleet."""
     window: Literal["minute", "hour", "day", "month"]
     """Aligned to the clock of `timezone`."""

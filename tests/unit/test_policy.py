@@ -73,6 +73,10 @@ class TestErrors:
                 "budgets.0.scope.team: must be 'tenant', 'feature', 'user' or 'experiment'",
             ),
             ("budgets: [{scope: {user: 42}, window: day, limit_usd: 1}]", "budgets.0.scope.user: must be a valid string"),
+            (
+                "budgets: [{scope: {tenant: ''}, window: day, limit_usd: 1}]",
+                "budgets.0.scope.tenant: must be '*', or 1 to 128 characters as requests write them",
+            ),
             ("budgets: [{scope: {}, window: week, limit_usd: 1}]", "budgets.0.window: must be 'minute', 'hour', 'day' or 'month'"),
             ("budgets: [{scope: {}, window: day, limit_usd: .nan}]", "budgets.0.limit_usd: must be a finite number"),
             ("budgets: [{scope: {}, window: day, limit_usd: -1}]", "budgets.0.limit_usd: must be greater than or equal to 0"),
