@@ -1,6 +1,6 @@
 # Every target works on its own from a fresh clone: it makes .venv from the locks first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench lock clean
+.PHONY: help install demo test chaos lint bench lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,9 @@ demo: install    ## answer about forty requests on this machine and show what th
 
 test: install    ## all tests, on the most real broker and database that can be had here; ARGS='-k window' for some
 	$(BIN)/pytest $(ARGS)
+
+chaos: install   ## ten storms of kills and outages over a whole fleet, judged from outside; ARGS='--seed 7' for one, '--short' as in CI
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: install    ## style, types, import contracts, exported schemas
 	$(BIN)/ruff check

@@ -47,6 +47,8 @@ class Fleet:
     provider: Provider
     encoder: Path
     folder: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of all its processes, over those of `_environment`: `call__window=2` is `SCRIMP_CALL__WINDOW=2`."""
     processes: dict[str, Process] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
@@ -59,11 +61,11 @@ class Fleet:
         self.policy.write_text(POLICY.format(url=self.provider.url) + more)
 
     def start(self, *names: str, lane: str = "interactive", by: Sequence[str] = SCRIMP, **settings: Any) -> None:
-        """Start these, side by side, and wait until all are ready.
+        """Start these, side by side, and wait until all are ready. `all` has both lanes, or the bulk lane alone.
 
         Args:
             by: the command line that stands in for `scrimp`.
-            settings: `call__window=2` is `SCRIMP_CALL__WINDOW=2`.
+            settings: of these processes alone.
         """
         for name in names:
             self.launch(name, lane=lane, by=by, **settings)
@@ -77,7 +79,7 @@ class Fleet:
             self.processes[name].kill()
         port = self.ports[name] = free_port()
         stage = name.partition("-")[0]
-        command = [*by, "run", stage, *(() if stage == "all" else ("--lane", lane))]
+        command = [*by, "run", stage, *(() if stage == "all" and lane == "interactive" else ("--lane", lane))]
         environment = self._environment({"http__port": port, **settings})
         log = self.folder / f"{name}.log"
         process = Process(command, log, lambda: health(port)[0] == 200, environment=environment, folder=self.folder)
@@ -124,6 +126,7 @@ class Fleet:
             "policy_file": self.policy,
             "attribute__sweep_s": 1,
             "log_level": "INFO",
+            **self.settings,
             **more,
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SCRIMP_")}

@@ -29,6 +29,8 @@ READS = {
 }
 """Consumer group to the topic it reads, in the order in which a request passes them."""
 READ_HERE = ("compressed", "responses", "costs", "dead", "retry.10s")
+DELAYED = {"redeliver.retry.10s": "retry.10s", "redeliver.retry.300s": "retry.300s"}
+"""The same of the delay topics, which belong to both lanes."""
 PATIENCE_S = 90
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -135,28 +137,33 @@ class Topics:
             self._stack.push_async_callback(group.stop)
             await group.start()
             self._groups[stage + suffix] = group
-        found = {tp.partition: await self._groups[stage + suffix].committed(tp) for tp in self._partitions(READS[stage] + suffix)}
+        topic = (READS | DELAYED)[stage] + suffix
+        found = {tp.partition: await self._groups[stage + suffix].committed(tp) for tp in self._partitions(topic)}
         return {partition: offset for partition, offset in found.items() if offset is not None}
 
     async def quiet(self, lane: str = "interactive") -> None:
         """Wait until every stage of a lane has finished all there is: then no further record will come, and none needs to be waited for.
 
         Checked in the order of the pipeline: a stage commits after it has published."""
-        open_at, suffix = "", ".bulk" if lane == "bulk" else ""
+        open_at: str | None = None
 
         async def done() -> bool:
             nonlocal open_at
-            for stage, topic in READS.items():
-                ends = await self._ends.end_offsets(self._partitions(topic + suffix))
-                committed = await self.committed(stage, suffix)
-                behind = {tp.partition: (committed.get(tp.partition, 0), end) for tp, end in ends.items()}
-                if any(at < end for at, end in behind.values()):
-                    open_at = f"{stage}{suffix} has committed {behind}"
-                    return False
-            return True
+            open_at = await self.behind(READS, ".bulk" if lane == "bulk" else "")
+            return open_at is None
 
-        await eventually(done, lambda: open_at)
+        await eventually(done, lambda: open_at or "")
         await self.catch_up()
+
+    async def behind(self, reads: Mapping[str, str], suffix: str = "") -> str | None:
+        """The first of these groups that has not committed all that its topic holds, and where it stands; None when there is none."""
+        for stage, topic in reads.items():
+            ends = await self._ends.end_offsets(self._partitions(topic + suffix))
+            committed = await self.committed(stage, suffix)
+            open_at = {tp.partition: (committed.get(tp.partition, 0), end) for tp, end in ends.items()}
+            if any(at < end for at, end in open_at.values()):
+                return f"{stage}{suffix} has committed {open_at}"
+        return None
 
     def _partitions(self, name: str) -> list[TopicPartition]:
         return [TopicPartition(self._fleet.prefix + name, p) for p in range(self._fleet.partitions)]

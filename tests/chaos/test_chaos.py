@@ -1,0 +1,45 @@
+"""Three storms in short form over one fleet, each judged by the checker. `make chaos` runs ten in full length.
+
+On a broker and a database that keep their records, and that are ours to crash; skipped where there are none and none are required.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.checker.evidence import gather
+from tests.chaos.checker.rules import figures, judge
+from tests.chaos.database import postgres
+from tests.chaos.run import SHORT, World, storm, world
+from tests.servers.kafka import Broker
+from tests.servers.postgres import NoServer
+from tests.servers.required import required
+
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def fleet(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    if not kafka.durable:
+        pytest.skip(f"{kafka.title} would come back without its records")
+    try:
+        with postgres() as database, world(SEEDS, kafka, database, tmp_path_factory.mktemp("chaos"), print) as fleet:
+            yield fleet
+    except NoServer as error:
+        if required("postgres"):
+            pytest.fail(f"SCRIMP_REQUIRE names postgres: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_storm_breaks_no_promise(seed: int, fleet: World) -> None:
+    asyncio.run(storm(fleet, seed, SHORT))
+
+    evidence = asyncio.run(gather(fleet.folder))
+    print(figures(evidence))
+    problems = {rule: found for rule, found in judge(evidence).items() if found}
+    assert not problems, f"replay: make chaos ARGS='--short --seed {seed}'"
