@@ -368,7 +368,8 @@ def load(path: Path | None) -> Policy:
 
 
 class PolicyFile:
-    """The current policy. Call it to get it; `poll` reads the file again when its content has changed."""
+    """The current policy. Call it to get it; `poll` reads the file again when its content has changed. Whoever must look at it further
+    before it counts asks `fresh`, and says `take` or `refuse`."""
 
     def __init__(self, path: Path | None, on_refused: Callable[[PolicyError], None]) -> None:
         self._path = path
@@ -381,15 +382,28 @@ class PolicyFile:
 
     def poll(self) -> None:
         """Take the file's new content if it is good; keep the old policy and report once if it is not."""
+        if fresh := self.fresh():
+            self.take(fresh)
+
+    def fresh(self) -> Policy | None:
+        """The file's content if it has changed and is good; what is not good is refused."""
         if self._path is None:
-            return
+            return None
         try:
             fresh = load(self._path)
         except PolicyError as e:
-            if str(e) != self._refused:
-                self._refused = str(e)
-                self._on_refused(e)
-            return
-        self._refused = None
-        if fresh.digest != self._current.digest:
-            self._current = fresh
+            self.refuse(e)
+            return None
+        if fresh.digest == self._current.digest:
+            self._refused = None
+            return None
+        return fresh
+
+    def take(self, policy: Policy) -> None:
+        self._current, self._refused = policy, None
+
+    def refuse(self, error: PolicyError) -> None:
+        """The old policy stays. Reported once, however often the same is refused."""
+        if str(error) != self._refused:
+            self._refused = str(error)
+            self._on_refused(error)

@@ -22,8 +22,8 @@ from schemas.types import Lane
 from workers.cli.stages import Parts, build
 from workers.outcomes import Unavailable
 from workers.pipeline import STAGES, Stage, StageName
-from workers.policy import PolicyError, PolicyFile
-from workers.runtime import health, metrics
+from workers.policy import Policy, PolicyError, PolicyFile
+from workers.runtime import health, metrics, provision
 from workers.runtime.fleet import Fleet
 from workers.runtime.intake import Deliver, Intake
 from workers.runtime.parking import Parking
@@ -82,6 +82,7 @@ async def serve(
             await starting.reach("kafka", partial(_start_producer, producer, settings.kafka))
             stack.push_async_callback(producer.stop)
             parts.probes["kafka"] = producer.check
+            await starting.reach("kafka", partial(_check_policy, policy(), settings, producer))
             delivers = await build(parts, _once(work), stack)
             for (name, lane), deliver in delivers.items():
                 subscribe(fleet, parts, STAGES[name], lane, deliver)
@@ -90,7 +91,7 @@ async def serve(
         except Stopped:
             return
         starting.waits_for = None
-        parts.background += [partial(_follow_policy, parts), partial(_watch, parts)]
+        parts.background += [partial(_follow_policy, parts, producer), partial(_watch, parts)]
         background = [asyncio.ensure_future(task()) for task in parts.background]
         try:
             await _until(stop, fleet, background, started)
@@ -234,7 +235,26 @@ async def _watch(parts: Parts) -> None:
         await asyncio.sleep(WATCH_S)
 
 
-async def _follow_policy(parts: Parts) -> None:
+async def _check_policy(policy: Policy, settings: Settings, producer: KafkaProducer) -> None:
+    """What only the broker knows of a policy: the topics that it names."""
+    try:
+        provision.check_tenants(policy, settings.kafka, await producer.topics())
+    except PolicyError as e:
+        raise PolicyError(f"{settings.policy_file or 'the policy that ships'}: {e}") from e
+
+
+async def _follow_policy(parts: Parts, producer: KafkaProducer) -> None:
+    """Take what the file has become; what is refused is looked at again, since its topics may come."""
     while True:
         await asyncio.sleep(parts.settings.policy_poll_s)
-        await asyncio.to_thread(parts.policy.poll)
+        fresh = await asyncio.to_thread(parts.policy.fresh)
+        if fresh is None:
+            continue
+        try:
+            await _check_policy(fresh, parts.settings, producer)
+        except PolicyError as e:
+            parts.policy.refuse(e)
+        except Unavailable as e:
+            log.info("the policy has changed, and waits: %s", e)
+        else:
+            parts.policy.take(fresh)

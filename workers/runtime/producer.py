@@ -87,6 +87,11 @@ class KafkaProducer:
             raise Unavailable("kafka", type(e).__name__) from e
         self._there = set(cluster.topics())
 
+    async def topics(self) -> set[str]:
+        """Names of the topics there are. Raises Unavailable unless a broker answers."""
+        await self.check()
+        return self._there
+
     async def send(self, records: Sequence[Outgoing]) -> None:
         if self._client is None:
             raise Unavailable("kafka", "the producer is not started")

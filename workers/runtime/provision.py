@@ -5,7 +5,7 @@ A broker that cannot be reached raises `Unavailable("kafka")`; a topic it refuse
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.types import LANES
 from workers.outcomes import Unavailable
-from workers.policy import Policy, Tenant
+from workers.policy import Policy, PolicyError, Tenant
 from workers.runtime.connect import client_options
 from workers.settings import Kafka
 from workers.topics import RESPONSES, TOPICS, Topic
@@ -29,6 +29,21 @@ def wanted(kafka: Kafka, policy: Policy | None = None) -> dict[str, Topic]:
     own = {kafka.topic_prefix + topic.on(lane): topic for topic in TOPICS for lane in (LANES if topic.lanes else LANES[:1])}
     tenants = policy.tenants.values() if policy else ()
     return own | {t.responses_topic: RESPONSES for t in tenants if isinstance(t, Tenant) and t.responses_topic}
+
+
+def check_tenants(policy: Policy, kafka: Kafka, there: Collection[str]) -> None:
+    """Every response topic that the policy gives to a tenant is there, and none is a topic that the fleet reads.
+
+    Raises:
+        PolicyError: it is not. Its responses would have nowhere to go, or would come back as requests.
+    """
+    own = {name for name, topic in wanted(kafka).items() if topic is not RESPONSES}
+    for name, tenant in policy.tenants.items():
+        topic = tenant.responses_topic if isinstance(tenant, Tenant) else None
+        if topic in own:
+            raise PolicyError(f"tenants.{name}.responses_topic: {topic} is a topic of the fleet's own")
+        if topic and topic not in there:
+            raise PolicyError(f"tenants.{name}.responses_topic: there is no topic {topic}; run `scrimp topics apply`, or mend the name")
 
 
 def config(topic: Topic) -> dict[str, str]:
