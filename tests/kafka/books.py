@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ UNIT = Decimal("1e-10")
 MICRO = Decimal("0.000001")
 ROWS = """\
 SELECT r.tenant, r.request_id, r.status, a.n, a.state, a.cost FROM request r LEFT JOIN attempt a ON a.request = r.id ORDER BY r.id, a.n"""
+SPENDING = "SELECT scope, spent, reserved FROM budget_usage WHERE kind = 'usd'"
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Row:
 async def rows(fleet: Fleet) -> dict[str, Row]:
     """Every request in the ledger, by `tenant/request_id`."""
     found: dict[str, Row] = {}
-    for tenant, request_id, status, n, state, cost in await _select(fleet.ledger_url):
+    for tenant, request_id, status, n, state, cost in await select(fleet.ledger_url, ROWS):
         row = found.setdefault(f"{tenant}/{request_id}", Row(status, [], []))
         if n is not None:
             assert n == len(row.states) + 1, f"{tenant}/{request_id}: attempt {n} after {len(row.states)}"
@@ -54,13 +56,21 @@ async def rows(fleet: Fleet) -> dict[str, Row]:
     return found
 
 
-async def _select(url: str) -> list[tuple[Any, ...]]:
+async def spending(fleet: Fleet, tenant: str) -> tuple[Decimal, Decimal]:
+    """Dollars spent and reserved in the budget windows of this tenant."""
+    counted = await select(fleet.ledger_url, SPENDING)
+    mine = [(spent * UNIT, reserved * UNIT) for scope, spent, reserved in counted if json.loads(scope) == {"tenant": tenant}]
+    return sum((spent for spent, _ in mine), Decimal(0)), sum((reserved for _, reserved in mine), Decimal(0))
+
+
+async def select(url: str, query: str) -> list[tuple[Any, ...]]:
+    """What this SQL without parameters finds in the ledger."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.partition(":///")[2], timeout=20)) as connection:
-            return connection.execute(ROWS).fetchall()
+            return connection.execute(query).fetchall()
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
-        return [tuple(row) for row in await connection.fetch(ROWS)]
+        return [tuple(row) for row in await connection.fetch(query)]
     finally:
         await connection.close()
 
@@ -72,6 +82,9 @@ class Account:
     responses: list[bytes]
     response: dict[str, Any]
     cost: dict[str, Any]
+    """The newest cost record."""
+    costs: set[bytes]
+    """Every value of it there was."""
     row: Row
     calls: int
 
@@ -79,10 +92,22 @@ class Account:
 async def account(
     fleet: Fleet, topics: Topics, requests: Iterable[Mapping[str, Any]], lanes: Sequence[str] = ("interactive",)
 ) -> dict[str, Account]:
+    """What `witnesses` say, held to what is true of every response as it went out: its money is that of the settled attempts and of the
+    unconfirmed ones. (A settlement after the ending changes the books and the cost record, not the response.)"""
+    accounts = await witnesses(fleet, topics, requests, lanes)
+    for name, one in accounts.items():
+        assert Decimal(one.response["cost_usd"]) == one.row.dollars("settled"), name
+        assert Decimal(one.response["unconfirmed_usd"]) == one.row.dollars("unconfirmed"), name
+    return accounts
+
+
+async def witnesses(
+    fleet: Fleet, topics: Topics, requests: Iterable[Mapping[str, Any]], lanes: Sequence[str] = ("interactive",)
+) -> dict[str, Account]:
     """Wait until each of these requests is answered and the fleet is quiet; the account of each by request id.
 
-    Holds every account to what is always true: one ending, however many copies; no attempt left open; the response's money is that of the
-    settled attempts and of the unconfirmed ones; the levers add up; no call without an attempt, no settled attempt without a call.
+    Holds every account to what is always true: one ending, however many copies; no attempt left open; the books' money in the cost record;
+    the levers add up; no call without an attempt, no settled attempt without a call.
     """
     requests = list(requests)
     await topics.answers(requests)
@@ -91,6 +116,9 @@ async def account(
     copies: dict[str, list[bytes]] = defaultdict(list)
     for record in topics.seen("responses"):
         copies[(record.key or b"").decode()].append(record.value)
+    costs: dict[str, set[bytes]] = defaultdict(set)
+    for record in topics.seen("costs"):
+        costs[(record.key or b"").decode()].add(record.value)
     booked, counts = await rows(fleet), fleet.provider.counts()
     accounts: dict[str, Account] = {}
     for request in requests:
@@ -102,11 +130,12 @@ async def account(
         assert "reserved" not in row.states, f"{name}: {row.states}"
         assert row.sent.count("settled") <= calls <= len(row.sent), f"{name}: {calls} of {row.states}"
         assert [a["state"] for a in cost["attempts"]] == row.states, name
-        assert Decimal(response["cost_usd"]) == row.dollars("settled"), name
-        assert Decimal(response["unconfirmed_usd"]) == row.dollars("unconfirmed"), name
-        saved = sum(map(Decimal, response["saved_usd"].values()), Decimal(0))
-        assert Decimal(response["baseline_usd"]) - Decimal(response["cost_usd"]) == saved, name
-        accounts[request["request_id"]] = Account(copies[name], response, cost, row, calls)
+        for state, money in (("settled", "cost_usd"), ("unconfirmed", "unconfirmed_usd")):
+            assert Decimal(cost[money]) == row.dollars(state), name
+        for told in (response, cost):
+            saved = sum(map(Decimal, told["saved_usd"].values()), Decimal(0))
+            assert Decimal(told["baseline_usd"]) - Decimal(told["cost_usd"]) == saved, name
+        accounts[request["request_id"]] = Account(copies[name], response, cost, costs[name], row, calls)
     return accounts
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
 def fleet(request: pytest.FixtureRequest, kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """The module's own fleet, to be stopped and killed: at first its `STAGES` run, on topics of so many `PARTITIONS`."""
     stages, partitions = getattr(request.module, "STAGES", ()), getattr(request.module, "PARTITIONS", 4)
-    with _fleet(kafka, request.config, tmp_path_factory.mktemp("fleet"), stages, partitions) as fleet:
+    with fleet_of(kafka, request.config, tmp_path_factory.mktemp("fleet"), stages, partitions) as fleet:
         yield fleet
 
 
@@ -45,23 +46,30 @@ def fleet(request: pytest.FixtureRequest, kafka: Broker, tmp_path_factory: pytes
 def calm_fleet(kafka: Broker, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """All stages of the interactive lane; shared by the tests that stop none of them."""
     stages = ("classify", "cache", "compress", "call", "attribute")
-    with _fleet(kafka, pytestconfig, tmp_path_factory.mktemp("calm"), stages) as fleet:
+    with fleet_of(kafka, pytestconfig, tmp_path_factory.mktemp("calm"), stages) as fleet:
         yield fleet
 
 
 @contextmanager
-def _fleet(kafka: Broker, config: pytest.Config, folder: Path, stages: Sequence[str], partitions: int = 4) -> Iterator[Fleet]:
-    """Topics, tables and a provider are there, and these stages run."""
+def fleet_of(
+    kafka: Broker,
+    config: pytest.Config,
+    folder: Path,
+    stages: Sequence[str],
+    partitions: int = 4,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[Fleet]:
+    """Topics, tables and a provider are there, and these stages run. `settings` are of all its processes."""
     prefix = f"p{uuid.uuid4().hex[:8]}."
-    settings = Kafka(bootstrap_servers=kafka.bootstrap, topic_prefix=prefix, partitions=partitions, idempotence=kafka.idempotence)
+    kafka_settings = Kafka(bootstrap_servers=kafka.bootstrap, topic_prefix=prefix, partitions=partitions, idempotence=kafka.idempotence)
     with ExitStack() as on_exit:
         ledger_url = on_exit.enter_context(_ledger(config, folder))
         asyncio.run(upgrade(ledger_url))
-        asyncio.run(provision.apply(settings))
+        asyncio.run(provision.apply(kafka_settings))
         provider = Provider(folder)
         on_exit.callback(provider.close)
         provider.start()
-        fleet = Fleet(kafka, prefix, partitions, ledger_url, provider, bundled(), folder)
+        fleet = Fleet(kafka, prefix, partitions, ledger_url, provider, bundled(), folder, settings)
         on_exit.callback(fleet.close)
         fleet.start(*stages)
         yield fleet

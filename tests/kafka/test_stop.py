@@ -1,7 +1,7 @@
 """SIGTERM of each stage while requests flow: it drains and exits 0, its successor goes on, nothing is lost and nothing repeated.
 
 SIGKILL of the light ones: what they had not committed goes its way twice, is paid once, and ends in equal copies of one response. `call`
-dies in `test_kill.py`.
+dies in `tests/crash/`.
 """
 
 from __future__ import annotations

@@ -50,6 +50,12 @@ class Process:
     def running(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def pid(self) -> int:
+        if self._child is None:
+            raise NotReady(f"{self._command[0]} is not running")
+        return self._child.pid
+
     def start(self) -> None:
         self.launch()
         self.until_ready()
@@ -105,6 +111,12 @@ class Process:
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
+
+    @property
+    def frozen(self) -> bool:
+        """Stopped by a signal, its own or ours."""
+        told = self._child and os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        return told is not None and told.si_status == signal.SIGSTOP
 
     def _signal(self, number: int) -> None:
         if self._child is None:
