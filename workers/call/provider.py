@@ -191,10 +191,19 @@ def _answer(response: Any) -> Answer:
         return Answer(None, None, None)
     choice = response.choices[0]
     message = choice.message
-    calls = tuple(c.model_dump(exclude_none=True) for c in message.tool_calls or ())
+    calls = tuple(_whole(c.model_dump(exclude_none=True)) for c in message.tool_calls or ())
     if not message.content and (refusal := getattr(message, "refusal", None)):
-        return Answer(refusal, calls or None, "content_filter")
-    return Answer(message.content, calls or None, choice.finish_reason)
+        return Answer(_whole(refusal), calls or None, "content_filter")
+    return Answer(_whole(message.content), calls or None, choice.finish_reason)
+
+
+def _whole(value: Any) -> Any:
+    """An answer that was cut inside an emoji can end in half of a surrogate pair, which no event can carry: U+FFFD takes its place."""
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if isinstance(value, str) else value
 
 
 def _text(message: dict[str, Any]) -> str:

@@ -47,6 +47,14 @@ async def test_an_answer_and_its_usage(ask: Ask, server: Provider) -> None:
     assert (got.usage.input_tokens, got.usage.output_tokens) == (billed["prompt_tokens"], billed["completion_tokens"])
 
 
+async def test_half_of_an_emoji_is_replaced(ask: Ask, server: Provider) -> None:
+    """Where the limit cut it: no event can carry it, and a stage that cannot publish its outcome would stop."""
+    server.faults.add("say", content="A heron \U0001f426, and half of one \ud83d")
+    got = await ask()
+    assert isinstance(got, Reply)
+    assert got.answer.content == "A heron \U0001f426, and half of one \ufffd"
+
+
 async def test_every_call_names_max_tokens_and_what_the_request_asked(ask: Ask, server: Provider) -> None:
     await ask(temperature=0, stop="###", seed=7, response_format={"type": "json_object"}, max_tokens=3000, max_completion_tokens=2000)
     body = server.bodies[0]

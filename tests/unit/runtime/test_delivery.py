@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from schemas import Classified, Facts, Finished
-from workers.outcomes import Dead, Emit, Message, Outcome, Park, Retry, Unavailable, end
+from workers.outcomes import Dead, Emit, End, Message, Outcome, Park, Retry, Unavailable, end
 from workers.pipeline import STAGES
 from workers.runtime.delivery import NOT_BEFORE, RETRY_TOPIC, DeadLimit, Delivery, Fatal, decoder
 from workers.runtime.intake import Record
@@ -319,3 +319,38 @@ async def test_expired_requests_end_before_any_work() -> None:
     (out,) = producer.to("llm.finished")
     ended = Finished.model_validate_json(out.value or b"")
     assert (ended.facts.request_id, ended.status, ended.reason.code) == ("late", "expired", "deadline_passed")  # type: ignore[union-attr]
+
+
+async def test_a_record_that_cannot_be_read_costs_itself_alone() -> None:
+    """A bug in reading would meet every process that the record comes to."""
+    read = decoder(Finished)
+
+    def stumbles(record: Record, trace_id: str) -> Finished | Outcome:
+        if record.value == b"stone":
+            raise KeyError("what it holds must not be told")
+        return read(record, trace_id)
+
+    producer = Memory()
+    delivery = Delivery(STAGES["attribute"], "interactive", decode=stumbles, work=answer(Emit()), producer=producer, topic_prefix="llm.")
+    assert await delivery.deliver([Rec(b"stone", offset=1), record(offset=2)]) == []
+    (letter,) = producer.sent
+    told = dict(letter.headers)
+    assert (letter.value, told["x-dead-reason"], told["x-dead-offset"]) == (b"stone", b"bug", b"1")
+    assert told["x-dead-error"].startswith(b"KeyError at ")
+    assert b"must not be told" not in told["x-dead-error"]
+
+
+async def test_an_ending_that_json_cannot_hold_is_a_dead_letter_and_ends_its_request() -> None:
+    producer = Memory()
+    broken = finished().model_copy(update={"content": "half of a pair: \ud83d"})
+    whole = record(offset=2)
+
+    async def work(events: Sequence[Finished]) -> list[Outcome]:
+        return [End(broken), Emit()][: len(events)]
+
+    assert await make(work, producer, stage="call").deliver([record(offset=1), whole]) == []
+    (letter,) = producer.to("llm.dead")
+    assert dict(letter.headers)["x-dead-reason"] == b"bug"
+    (ending,) = producer.to("llm.finished")
+    told = json.loads(ending.value or b"")
+    assert (told["status"], told["reason"]["code"]) == ("failed", "internal")
