@@ -95,6 +95,7 @@ async def verify(url: str, *, stale_s: float, grace_s: float, keep_days: float) 
     found = Findings()
     async with _sqlite(url) if url.startswith("sqlite") else _postgres(url) as database:
         [now] = [_time(row["now"]) async for row in database.rows(database.now)]
+        assert now is not None, "a database tells the time"
         prices = {row["id"]: row async for row in database.rows("SELECT * FROM price")}
         beats = {row["id"]: _time(row["beat"]) async for row in database.rows("SELECT id, beat FROM worker")}
         rules = _Rules(now, timedelta(seconds=stale_s), timedelta(seconds=grace_s), timedelta(days=keep_days), beats)
@@ -212,7 +213,7 @@ async def _by_request(rows: AsyncIterator[Row]) -> AsyncIterator[list[Row]]:
 class _Rules:
     """What a row is held against, apart from itself."""
 
-    now: datetime | None
+    now: datetime
     stale: timedelta
     grace: timedelta
     keep: timedelta
@@ -246,9 +247,10 @@ def _check(found: Findings, request: Row | None, attempts: list[Row], rules: _Ru
         return
     found.say(_name(request), _check_order(attempts))
     if request["ended_at"] is None and request["status"] is None:
-        found.say(_name(request), _check_under_way(request, attempts, rules))
+        found.say(_name(request), _check_under_way(request))
     else:
         found.say(_name(request), _check_ended(request, attempts))
+    found.say(_name(request), _check_answers(request, attempts, rules))
 
 
 def _name(request: Row, n: int | None = None) -> str:
@@ -319,7 +321,7 @@ def _check_owner(a: Row, rules: _Rules) -> Iterator[str]:
         yield f"an orphan reservation: its owner {a['worker']} is not among the workers, and no sweep has written it off"
         return
     beat, expires = rules.beats[a["worker"]], _time(a["expires_at"])
-    if rules.now is None or beat is None or expires is None:
+    if beat is None or expires is None:
         yield f"an orphan reservation: its owner was last heard of at {beat}, and it expires at {a['expires_at']}"
         return
     lost = min(beat + rules.stale, expires)
@@ -327,17 +329,12 @@ def _check_owner(a: Row, rules: _Rules) -> Iterator[str]:
         yield f"an orphan reservation: its owner {a['worker']} lost it at {lost}, and no sweep has written it off by {rules.now}"
 
 
-def _check_under_way(r: Row, attempts: Sequence[Row], rules: _Rules) -> Iterator[str]:
+def _check_under_way(r: Row) -> Iterator[str]:
     for name in ("reason_code", "tier", "model", "source", "response", "cost_record"):
         if r[name] is not None:
             yield f"it has not ended, but has its {name}"
     for name in _FIGURES:
         yield from _differ(name, r[name], 0, "since it has not ended")
-    created = _time(r["created_at"])
-    if created is None or rules.now is None or created + rules.keep > rules.now:
-        for a in attempts:
-            if _lacks_answer(a):
-                yield f"attempt {a['n']} is settled as {a['verdict']}, but its answer is gone"
 
 
 def _check_ended(r: Row, attempts: Sequence[Row]) -> Iterator[str]:
@@ -370,8 +367,25 @@ def _rounded(attempts: Sequence[Row]) -> int:
     return (whole + up) * _MICRO
 
 
-def _lacks_answer(a: Row) -> bool:
-    return a["state"] == "settled" and a["verdict"] in _SPOKEN and not a["answered"]
+def _check_answers(r: Row, attempts: Sequence[Row], rules: _Rules) -> Iterator[str]:
+    """An answer is kept until its request's response is purged."""
+    if r["ended_at"] is not None and r["response"] is None:
+        for a in attempts:
+            if a["answered"]:
+                yield f"its response is gone, but the answer of attempt {a['n']} is kept"
+        return
+    created = _time(r["created_at"])
+    if created is not None and created + rules.keep <= rules.now:
+        return  # they may have been purged before it ended
+    silent = [a for a in attempts if a["state"] == "settled" and a["verdict"] in _SPOKEN and not a["answered"]]
+    if r["revision"] > 1:
+        # What was settled after the ending keeps no answer. The response was made without it, and so without its tokens.
+        response = _document(r["response"]) or {}
+        billed = sum(n for name in ("input_tokens", "output_tokens") if isinstance(n := _at(response, f"usage.{name}"), int))
+        if billed + sum(a["used_tokens"] for a in silent) <= sum(a["used_tokens"] for a in attempts if a["state"] == "settled"):
+            return
+    for a in silent:
+        yield f"attempt {a['n']} is settled as {a['verdict']}, but its answer is gone"
 
 
 # ---- the stored documents
@@ -405,9 +419,6 @@ def _check_record(r: Row, attempts: Sequence[Row], settled: Sequence[Row]) -> It
 def _check_response(r: Row, attempts: Sequence[Row], settled: Sequence[Row]) -> Iterator[str]:
     """The Response keeps the figures of the ending. Those of later revisions differ from it in cost, and in nothing else."""
     if r["response"] is None:  # purged, or forgotten
-        for a in attempts:
-            if a["answered"]:
-                yield f"its response is gone, but the answer of attempt {a['n']} is kept"
         return
     response = _document(r["response"])
     if response is None:
@@ -427,12 +438,6 @@ def _check_response(r: Row, attempts: Sequence[Row], settled: Sequence[Row]) -> 
     known = [each for each in money if each is not None]
     if len(known) < len(money) or known[0] - known[1] != sum(known[2:]):
         yield "the levers in its response do not add up to its baseline - cost"
-    # An attempt that was settled after the ending keeps no answer. Then the response does not hold its tokens.
-    silent = [a for a in attempts if _lacks_answer(a)]
-    billed = sum(n for path in ("usage.input_tokens", "usage.output_tokens") if isinstance(n := _at(response, path), int))
-    if r["revision"] == 1 or billed + sum(a["used_tokens"] for a in silent) > sum(a["used_tokens"] for a in settled):
-        for a in silent:
-            yield f"attempt {a['n']} is settled as {a['verdict']}, but its answer is gone"
 
 
 def _money(r: Row, *names: str) -> dict[str, Any]:
