@@ -1,8 +1,9 @@
 """THE map of the fleet: which stage reads what, and what it may write. Read this first.
 
     llm.requests ─classify─▶ llm.classified ─cache─▶ llm.missed ─compress─▶ llm.compressed ─call─▶ llm.finished ─attribute─▶ llm.responses
-                     │ rejected          │ hit                                                        ▲   │               └─▶ llm.costs
-                     └───────────────────┴──────────────── every ending ──────────────────────────────┘   └─remember─▶ Qdrant
+                     │ rejected          │ hit                                                        ▲   │               ├─▶ llm.costs
+                     └───────────────────┴──────────────── every ending ──────────────────────────────┘   │               └─▶ llm.alerts
+                                                                                                          └─remember─▶ Qdrant
 
 The names are used everywhere: consumer group, command line, metric label, settings. Wiring (clients, settings) is in `cli/wiring.py`.
 """
@@ -56,7 +57,7 @@ STAGES: dict[StageName, Stage] = {
         Stage("remember", (t.FINISHED,), (), "batch", expires=False, ends_requests=False),
         Stage("compress", (t.MISSED,), (t.COMPRESSED,), "batch", expires=True),
         Stage("call", (t.COMPRESSED,), (), "window", expires=False),
-        Stage("attribute", (t.FINISHED,), (t.RESPONSES, t.COSTS), "batch", expires=False),
+        Stage("attribute", (t.FINISHED,), (t.RESPONSES, t.COSTS, t.ALERTS), "batch", expires=False),
         Stage("redeliver", (t.RETRY_10S, t.RETRY_300S), (), "window", expires=False, ends_requests=False, apart=True),
     )
 }

@@ -200,6 +200,19 @@ class Tenant(_Part):
     ask."""
 
 
+class AlertsPolicy(_Part):
+    """When a person is told, on `llm.alerts`. Each once for its scope and window, also when this is edited."""
+
+    budget_shares: tuple[Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)], ...] = (0.8,)
+    """Shares of a budget, spent and reserved, at which to tell (`budget_share`): each once a window, or the highest alone if several are
+    reached at once. A budget that refuses a request has reached them all. Empty: never."""
+    cost_spike: float = Field(2, gt=1, allow_inf_nan=False)
+    """A feature that has spent more today than so many times its mean of the last 7 days (`feature_cost_spike`). Days on which it spent
+    nothing do not count; with fewer than 3 that do, nothing is told."""
+    unconfirmed_usd: Number = Field(Decimal(0), ge=0)
+    """A tenant whose calls were cut off today at a worst case of more dollars than this (`unconfirmed_spend`)."""
+
+
 class Policy(_Part):
     """The whole file."""
 
@@ -210,13 +223,15 @@ class Policy(_Part):
     reference: str
     """The model that `baseline_usd` is priced at."""
     timezone: str = "UTC"
-    """Of the budgets' windows; an IANA name."""
+    """Of the windows of budgets, alerts and reports; an IANA name."""
     defaults: Rules = Rules()
     """How requests are treated."""
     features: dict[str, dict[str, Any]] = {}
     """What is different for a feature, by its name."""
     budgets: tuple[Budget, ...] = ()
     """The hard limits. Every one that a request falls under must have room."""
+    alerts: AlertsPolicy = AlertsPolicy()
+    """When a person is told."""
     tenants: dict[str, Tenant | Literal["allow", "reject"]] = {"unknown": "allow"}
     """The tenants by name. `unknown` (allow or reject) is about all others; left out beside names: reject."""
     _digest: str = ""

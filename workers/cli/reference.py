@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from workers.policy import AuditPolicy, Budget, CachePolicy, CompressPolicy, Model, Policy, Price, Rules, Tenant
+from workers.policy import AlertsPolicy, AuditPolicy, Budget, CachePolicy, CompressPolicy, Model, Policy, Price, Rules, Tenant
 from workers.runtime.asyncapi import document
 from workers.settings import variables
 
@@ -33,6 +33,7 @@ PARTS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`compress`", CompressPolicy),
     ("`audit`", AuditPolicy),
     ("`budgets`", Budget),
+    ("`alerts`", AlertsPolicy),
     ("`tenants.NAME`", Tenant),
 )
 
@@ -97,7 +98,7 @@ def _default(field: FieldInfo) -> str:
         case bool(value):
             return f"`{str(value).lower()}`"
         case tuple(values):
-            return f"`{', '.join(values)}`"
+            return f"`{', '.join(map(str, values))}`"
         case BaseModel():
             return "see below"
         case dict(value):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas import Classified, Compressed, Facts, Finished, Missed
 from schemas.types import Lane, utc_now
+from workers.attribute.alerts import make_alerts, make_refusals
 from workers.attribute.attribute import Observed, failed_internal, make_attribute, make_sweep
 from workers.classify.admit import admit
 from workers.classify.classify import make_classify
@@ -47,6 +48,8 @@ EXPIRY_SWEEP_S = 600.0
 """Between two clean-ups of the cache."""
 PURGE_S = 3_600.0
 """Between two purges of the ledger."""
+SPIKES_S = 60.0
+"""Between two looks for features that spend more than usual."""
 
 Reach = Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]]
 
@@ -260,10 +263,17 @@ def _attribute(parts: Parts, lane: Lane) -> Deliver:
         observe=_observe,
     )
 
+    refusals = make_refusals(parts.ledger.watch, parts.policy)
+
+    async def work(events: Sequence[Finished]) -> list[Outcome]:
+        outcomes = await stage(events)
+        await refusals(events)
+        return outcomes
+
     async def bury(facts: Facts) -> Sequence[Outcome]:
         return await stage([failed_internal(facts)])
 
-    return parts.delivery(STAGES["attribute"], lane, decoder(Finished), stage, bury=bury)
+    return parts.delivery(STAGES["attribute"], lane, decoder(Finished), work, bury=bury)
 
 
 def _observe(seen: Observed) -> None:
@@ -282,7 +292,7 @@ def _observe(seen: Observed) -> None:
 
 
 async def _sweep(parts: Parts) -> None:
-    """Every few seconds: what dead workers left behind, and cost records that changed after their request had ended."""
+    """Every few seconds: what dead workers left behind, cost records that changed after their request had ended, and alerts."""
     assert parts.ledger is not None
 
     async def publish(messages: Sequence[Message]) -> None:
@@ -290,10 +300,13 @@ async def _sweep(parts: Parts) -> None:
         await parts.producer.send([Outgoing(prefix + m.topic.name, m.key.encode(), _bytes(m)) for m in messages])
 
     sweep = make_sweep(parts.ledger, publish)
+    alerts = make_alerts(parts.ledger.watch, parts.policy, prices.rates, publish, spikes_every_s=SPIKES_S)
     while True:
         await asyncio.sleep(parts.settings.attribute.sweep_s)
         try:
             metrics.REVISIONS.inc(await sweep())
+            for alert in await alerts():
+                metrics.ALERTS.labels(alert.kind).inc()
         except Unavailable as e:
             log.warning("sweep skipped: %s", e)
 

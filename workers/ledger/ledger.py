@@ -21,6 +21,7 @@ from workers.ledger.owner import Heartbeat, new_owner
 from workers.ledger.settle import settle_batch
 from workers.ledger.sweep import CHUNK, find_lost, find_unpublished, mark_published, purge_chunk, write_off_lost
 from workers.ledger.types import Ask, Closed, Ending, Opened, Revised, Settled, Settlement
+from workers.ledger.watch import Watch
 from workers.outcomes import Unavailable
 
 
@@ -50,6 +51,7 @@ class Ledger:
         self._beats = Database(url, 1, timeout_s=min(timeout_s, stale_s / 3))  # a beat that hangs is given up while another still helps
         self._heartbeat = Heartbeat(self._beats, self.owner, every_s=heartbeat_s, stale_s=stale_s)
         self._seen = Seen()
+        self.watch = Watch(self._database, self.owner, stale_s)
 
     @property
     def fresh(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from workers.ledger import alerts
 from workers.ledger.given import clock, given, pack, pack_ids
 from workers.ledger.rows import Amount, Transfer, is_lost, read_attempts, transfer
 from workers.ledger.settle import revise_ended
@@ -136,4 +137,5 @@ async def purge_chunk(connection: AsyncConnection, keep: timedelta) -> int:
         await connection.execute(_FORGET_ANSWERS, rows)
     else:
         await connection.execute(sa.delete(worker).where(worker.c.beat <= now - WORKER_KEPT))
+        await alerts.purge(connection, now)
     return len(due)

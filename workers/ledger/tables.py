@@ -187,6 +187,6 @@ alert = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),  # the very bytes that are published
     sa.Column("worker", sa.Text, nullable=False),  # whose it is to publish
     sa.Column("published_at", Instant),
-    sa.UniqueConstraint("kind", "scope", "about", "window", "starts_at", "level"),
+    sa.UniqueConstraint("starts_at", "kind", "scope", "about", "window", "level"),
     _index_of_some("alert_unpublished_ix", "at", "published_at IS NULL"),
 )

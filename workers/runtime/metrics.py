@@ -43,4 +43,5 @@ BASELINE_USD = Counter("scrimp_baseline_usd_total", "What the reference model wo
 SAVED_USD = Gauge("scrimp_saved_usd", "Dollars saved since start, by lever; a lever can be negative.", ["lane", "lever"])
 PRICE_UNKNOWN = Counter("scrimp_price_unknown_total", "Ended requests with an attempt whose price nobody knows.", ["model"])
 REVISIONS = Counter("scrimp_cost_revisions_total", "CostRecords published again because a late settlement changed them.")
+ALERTS = Counter("scrimp_alerts_total", "Alerts published to llm.alerts.", ["kind"])
 POLICY_REFUSED = Counter("scrimp_policy_refused_total", "Changes of the policy file that were refused; the old policy stays.")

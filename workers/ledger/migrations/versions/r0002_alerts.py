@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("published_at", Time),
         sa.PrimaryKeyConstraint("id", name="alert_pk"),
         sa.UniqueConstraint(
-            "kind", "scope", "about", "window", "starts_at", "level", name="alert_kind_scope_about_window_starts_at_level_uq"
+            "starts_at", "kind", "scope", "about", "window", "level", name="alert_starts_at_kind_scope_about_window_level_uq"
         ),
     )
     for name, table, column, rows in (
