@@ -12,13 +12,13 @@ A cancellation from outside goes through at once: the attempt stays reserved, an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from schemas import Compressed, Plan, Prompt
-from schemas.types import utc_now
+from schemas.types import Lane, utc_now
 from workers.call.books import row, settlement
 from workers.call.cascade import FIRST_WAIT_S, Fail, Try, Wait, attempts_left, best, give_up, next_step
 from workers.call.endings import ending, failed, over_budget
@@ -46,6 +46,8 @@ from workers.ledger.types import (
 from workers.outcomes import Outcome, Retry, Unavailable, expired
 from workers.policy import Model, Policy
 
+SLOT_WAIT_S = 5.0
+"""A request without a slot for so long comes again. Longer, and a stop that lets running calls finish would find new ones begun."""
 TTL_MARGIN_S = 30.0
 """How much longer than a call's time-out its attempt stays reserved: its settlement may have to wait for the ledger."""
 
@@ -84,6 +86,7 @@ def make_call(
     may_call: Callable[[], bool],
     key: Callable[[str | None], str | None],
     timeout_s: float,
+    slots: Mapping[Lane, asyncio.Semaphore],
     rests: Rests,
     observe: Callable[[str, str], None] = lambda _model, _outcome: None,
     now: Callable[[], datetime] = utc_now,
@@ -98,6 +101,7 @@ def make_call(
         may_call: false while this worker's heartbeat is too old, since another one may have taken its attempts over.
         key: the secret behind a variable's name.
         timeout_s: of one request on the wire.
+        slots: of each lane. One is held from the question to the ledger until the model has answered, and not while that is settled.
         rests: the models that are left alone for a while.
         observe: told (the policy's model name, the outcome's word) of every attempt.
     """
@@ -142,27 +146,36 @@ def make_call(
             model = current.models[step.model]
             price = rates(model)
             reserved = worst(event.prompt, counted, step.max_tokens, margins.of(model), price)
-            opened = await ask(
-                Ask(
-                    facts=event.facts,
-                    tier=step.tier,
-                    model=step.model,
-                    provider=model.provider,
-                    rates=price,
-                    usd=reserved.usd,
-                    tokens=reserved.tokens,
-                    holds=budgets,
-                    after=attempts[-1].n if attempts else 0,
-                    max_attempts=plan.max_attempts,
-                    ttl_s=timeout_s + TTL_MARGIN_S,
-                    seq=next(_SEQ),
-                )
+            this = Ask(
+                facts=event.facts,
+                tier=step.tier,
+                model=step.model,
+                provider=model.provider,
+                rates=price,
+                usd=reserved.usd,
+                tokens=reserved.tokens,
+                holds=budgets,
+                after=attempts[-1].n if attempts else 0,
+                max_attempts=plan.max_attempts,
+                ttl_s=timeout_s + TTL_MARGIN_S,
+                seq=next(_SEQ),
             )
+            slot = slots[event.facts.lane]
+            try:
+                async with asyncio.timeout(SLOT_WAIT_S):
+                    await slot.acquire()
+            except TimeoutError:
+                return Retry("slot", 0)
+            try:
+                opened = await ask(this)
+                got = await send(event, step, model) if isinstance(opened, Granted) else None
+            finally:
+                slot.release()
             if isinstance(opened, Granted | Answered | Refused | Exhausted | Late):
                 attempts = opened.attempts
             match opened:
                 case Granted(n=n):
-                    got = await send(event, step, model)
+                    assert got is not None
                     booked = settlement(event.facts, n, event.prompt.params, step, reserved, price, got)
                     if booked.outcome == NOT_SENT:
                         await kept.settle(booked)

@@ -36,8 +36,13 @@ class _Line:
     """By request, oldest first: when it counts as gone."""
 
 
+def under_way(window: int) -> int:
+    """Requests under way in a window of so many slots: beside those with a model, some that are being settled or published."""
+    return window + max(window // 4, 1)
+
+
 class Turns:
-    """The calls under way in one window, by tenant, and who waits for a turn."""
+    """The calls under way in one window of slots, by tenant, and who waits for a turn."""
 
     def __init__(self, window: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._window = window
@@ -81,7 +86,7 @@ class Turns:
 
     def _all_but_kept(self) -> int:
         alone = self._other is None or self._clock() - self._other[1] > LATELY_S
-        return self._window if alone else max(self._window - max(self._window // KEPT, 1), 1)
+        return under_way(self._window) if alone else max(self._window - max(self._window // KEPT, 1), 1)
 
     def _saw(self, tenant: str) -> None:
         if self._last is not None and self._last[0] != tenant:

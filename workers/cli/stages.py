@@ -231,6 +231,7 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
         may_call=lambda: parts.ledger is not None and parts.ledger.fresh,
         key=secret,
         timeout_s=parts.settings.call.timeout_s,
+        slots={lane: asyncio.Semaphore(parts.settings.call.window) for lane in lanes},
         observe=lambda model, outcome: metrics.ATTEMPTS.labels(model, outcome).inc(),
     )
 

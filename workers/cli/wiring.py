@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from schemas.types import Lane
+from workers.call.fairness import under_way
 from workers.cli.stages import Parts, build
 from workers.outcomes import Unavailable
 from workers.pipeline import STAGES, Stage, StageName
@@ -213,7 +214,7 @@ def _subscribe(fleet: Fleet, parts: Parts, stage: Stage, consumer: str, lane: La
     intake = Intake(
         deliver,
         parking,
-        limit=window if single else 1,
+        limit=1 if not single else under_way(window) if stage.name == "call" else window,
         backlog=window * BACKLOG,
         single=single,
         drain_s=drain_s,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from schemas import Compressed, Finished
+from schemas.types import LANES
 from tests.provider import Provider
 from workers.call.call import make_call
 from workers.call.kept import Kept
@@ -58,6 +60,7 @@ class Stage:
             may_call=lambda: self.may_call(),
             key=lambda _: None,
             timeout_s=self.timeout_s,
+            slots={lane: asyncio.Semaphore(8) for lane in LANES},
             rests=self.rests,
             observe=lambda model, outcome: self.observed.append((model, outcome)),
         )
