@@ -11,6 +11,7 @@ A cancellation from outside goes through at once: the attempt stays reserved, an
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
