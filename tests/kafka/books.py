@@ -13,9 +13,10 @@ from typing import Any
 
 import asyncpg
 
-from tests.kafka.fleet import Fleet
+from tests.kafka.fleet import STALE_S, Fleet
 from tests.kafka.provider import digest
-from tests.kafka.topics import Topics, key
+from tests.kafka.topics import Topics, eventually, key
+from workers.ledger.verify import verify
 
 UNIT = Decimal("1e-10")
 MICRO = Decimal("0.000001")
@@ -107,7 +108,7 @@ async def witnesses(
     """Wait until each of these requests is answered and the fleet is quiet; the account of each by request id.
 
     Holds every account to what is always true: one ending, however many copies; no attempt left open; the books' money in the cost record;
-    the levers add up; no call without an attempt, no settled attempt without a call.
+    the levers add up; no call without an attempt, no settled attempt without a call. The whole ledger is right too.
     """
     requests = list(requests)
     await topics.answers(requests)
@@ -136,7 +137,19 @@ async def witnesses(
             saved = sum(map(Decimal, told["saved_usd"].values()), Decimal(0))
             assert Decimal(told["baseline_usd"]) - Decimal(told["cost_usd"]) == saved, name
         accounts[request["request_id"]] = Account(copies[name], response, cost, costs[name], row, calls)
+    await assert_right(fleet)
     return accounts
+
+
+async def assert_right(fleet: Fleet) -> None:
+    """`scrimp ledger verify` finds nothing in the whole ledger, once the sweep has seen to what a process left behind."""
+    problems: list[str] = []
+
+    async def right() -> bool:
+        problems[:] = (await verify(fleet.ledger_url, stale_s=STALE_S, grace_s=60, keep_days=7)).problems
+        return not problems
+
+    await eventually(right, lambda: "the books are wrong: " + "; ".join(problems))
 
 
 def assert_answered_once(accounts: Mapping[str, Account]) -> None:

@@ -40,7 +40,7 @@ def upgrade() -> None:
 def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Compute every cost, counter and lever of the books again from their rows, and name what differs. Exit 1 if anything does.
+    """Compute every cost, counter and sum of the books again from their rows, and name what differs. Exit 1 if anything does.
 
     Reads one snapshot and changes nothing, so the fleet may run meanwhile. What a lost worker has reserved is a problem once the sweep
     should have written it off.
