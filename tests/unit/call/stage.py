@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from schemas import Compressed, Finished
 from schemas.types import LANES
@@ -50,17 +51,21 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.kept, self.rests = Kept(self.settle), Rests()
+        self.slots = {lane: asyncio.Semaphore(8) for lane in LANES}
+        self.complete: Callable[..., Any] = lambda *args, **options: self.client.complete(*args, **options)
+        self.gate, self.settling = asyncio.Event(), 0
+        self.gate.set()
         self.call = make_call(
-            open=self.open,
+            open=lambda ask: self.open(ask),
             kept=self.kept,
-            complete=lambda *args, **options: self.client.complete(*args, **options),
+            complete=lambda *args, **options: self.complete(*args, **options),
             policy=lambda: self.policy,
             rates=prices.rates,
             count=tokens.count,
             may_call=lambda: self.may_call(),
             key=lambda _: None,
             timeout_s=self.timeout_s,
-            slots={lane: asyncio.Semaphore(8) for lane in LANES},
+            slots=self.slots,
             rests=self.rests,
             observe=lambda model, outcome: self.observed.append((model, outcome)),
         )
@@ -73,6 +78,8 @@ class Stage:
         return self.scripted.pop(0) if self.scripted else (await self.ledger.open([ask]))[0]
 
     async def settle(self, settlement: Settlement) -> Settled:
+        self.settling += 1
+        await self.gate.wait()
         if self.away:
             self.away -= 1
             raise Unavailable("ledger", "gone")
