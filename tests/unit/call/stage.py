@@ -44,6 +44,7 @@ class Stage:
     settled: list[Settlement] = field(default_factory=list)
     asked: list[Ask] = field(default_factory=list)
     observed: list[tuple[str, str]] = field(default_factory=list)
+    overran: list[tuple[str, str]] = field(default_factory=list)
     scripted: list[Opened] = field(default_factory=list)
     """Answers of `open` that stand in for the ledger's."""
     away: int = 0
@@ -53,7 +54,7 @@ class Stage:
         self.kept, self.rests = Kept(self.settle), Rests()
         self.slots = {lane: asyncio.Semaphore(8) for lane in LANES}
         self.complete: Callable[..., Any] = lambda *args, **options: self.client.complete(*args, **options)
-        self.gate, self.settling = asyncio.Event(), 0
+        self.gate, self.settles = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.call = make_call(
             open=lambda ask: self.open(ask),
@@ -68,6 +69,7 @@ class Stage:
             slots=self.slots,
             rests=self.rests,
             observe=lambda model, outcome: self.observed.append((model, outcome)),
+            overran=lambda model, why: self.overran.append((model, why)),
         )
 
     async def __call__(self, asked: Compressed) -> Outcome:
@@ -78,7 +80,7 @@ class Stage:
         return self.scripted.pop(0) if self.scripted else (await self.ledger.open([ask]))[0]
 
     async def settle(self, settlement: Settlement) -> Settled:
-        self.settling += 1
+        self.settles.set()
         await self.gate.wait()
         if self.away:
             self.away -= 1
