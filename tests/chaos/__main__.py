@@ -44,8 +44,8 @@ def main() -> int:
                 print(f"seed {seed} {time.monotonic() - began:6.1f} s: {what}", flush=True)
 
             here = folder / f"seed-{seed}"
-            with world([seed], broker, database, here, say) as fleet:
-                asyncio.run(storm(fleet, seed, size))
+            with world([seed], size, broker, database, here, say) as fleet:
+                asyncio.run(storm(fleet, seed))
                 evidence = asyncio.run(gather(here))
             problems = {rule: found for rule, found in judge(evidence).items() if found}
             (here / "verdict.json").write_text(json.dumps({"figures": figures(evidence), "problems": problems}, indent=1))

@@ -24,8 +24,6 @@ SHARED = (
     "How do I change the language of the menu?",
     "How do you export a table as a file?",
     "What is the boiling point of water at sea level?",
-    "How does a heat pump work?",
-    "How do I add a second printer?",
 )
 """Any asker gets the same answer."""
 NEVER = (
@@ -37,7 +35,7 @@ NEVER = (
     "What did I buy last week?",
 )
 """The answer depends on the moment or on the asker."""
-BACKGROUNDS: tuple[tuple[str, ...], ...] = ((), (), ("manual-a",), ("manual-b",), ("manual-a", "manual-b"))
+BACKGROUNDS: tuple[tuple[str, ...], ...] = ((), (), (), ("manual-a",), ("manual-b",), ("manual-a", "manual-b"))
 
 UNREADABLE: tuple[bytes | None, ...] = (
     b'{"request_id": "r-1", "tenant": ',
@@ -76,8 +74,8 @@ def make(seed: int, number: int) -> list[Sent]:
     records: list[Sent] = []
     ids = iter(range(10 * number))
     kinds: list[tuple[int, Callable[[random.Random, str], Sent]]] = [
-        (50, _plain),
-        (18, _shared),
+        (46, _plain),
+        (22, _shared),
         (8, _never),
         (6, _with_documents),
         (6, _marked),

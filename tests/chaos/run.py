@@ -73,6 +73,8 @@ FULL = Size(records=1_500, seconds=120, gap_s=3)
 class World:
     """The servers and the fleet, and what was seen."""
 
+    size: Size
+    """Of each storm."""
     broker: Broker
     database: Postgres
     fleet: Fleet
@@ -92,7 +94,9 @@ class World:
 
 
 @contextmanager
-def world(seeds: Sequence[int], broker: Broker, database: Postgres, folder: Path, say: Callable[[str], None]) -> Iterator[World]:
+def world(
+    seeds: Sequence[int], size: Size, broker: Broker, database: Postgres, folder: Path, say: Callable[[str], None]
+) -> Iterator[World]:
     """A fleet that runs, with topics, tables and a provider of its own, for the storms of these seeds; `folder` gets the evidence."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = f"c{uuid.uuid4().hex[:8]}."
@@ -109,7 +113,7 @@ def world(seeds: Sequence[int], broker: Broker, database: Postgres, folder: Path
         on_exit.callback(qdrant.kill)
         fleet = Fleet(broker, prefix, PARTITIONS, ledger_url, provider, bundled(), folder)
         on_exit.callback(fleet.close)
-        here = World(broker, database, fleet, provider, qdrant, folder, say, budgets(seeds), f"http://127.0.0.1:{port}")
+        here = World(size, broker, database, fleet, provider, qdrant, folder, say, budgets(seeds, size), f"http://127.0.0.1:{port}")
         fleet.write_policy(f"defaults: {json.dumps(RULES)}\nbudgets: {json.dumps(here.budgets)}\n")  # YAML takes JSON as it is
         provider.start()
         qdrant.start()
@@ -120,22 +124,23 @@ def world(seeds: Sequence[int], broker: Broker, database: Postgres, folder: Path
         yield here
 
 
-def budgets(seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Each storm has tenants of its own, and so money of its own."""
+def budgets(seeds: Sequence[int], size: Size) -> list[dict[str, Any]]:
+    """Each storm has tenants of its own, and so money of its own: for about half of what they ask."""
     own = [
         budget
         for seed in seeds
         for budget in (
-            {"scope": {"tenant": f"bolt-{seed}"}, "window": "day", "limit_usd": 0.02},
-            {"scope": {"tenant": f"coil-{seed}"}, "window": "minute", "limit_tokens": 3_000},
+            {"scope": {"tenant": f"bolt-{seed}"}, "window": "day", "limit_usd": size.records * 3e-5},
+            {"scope": {"tenant": f"coil-{seed}"}, "window": "minute", "limit_tokens": 800 + 2 * size.records},
         )
     ]
     return [*own, {"scope": {"user": "*"}, "window": "month", "limit_usd": 100}, {"scope": {}, "window": "month", "limit_usd": 1_000}]
 
 
-async def storm(here: World, seed: int, size: Size) -> None:
+async def storm(here: World, seed: int) -> None:
     """Send the load of this seed, carry out its schedule, wait until the fleet is steady, and write down what was done and seen."""
     here.hands.clear()
+    size = here.size
     sent, blows = load.make(seed, size.records), schedule.make(seed, size.seconds, size.gap_s)
     with (here.folder / "sent.jsonl").open("a") as log:
         async with _watched(here):
@@ -229,9 +234,11 @@ async def _at_stage(here: World, kind: str, name: str, lasts_s: float) -> None:
         return
     match kind:
         case "kill":
+            here.launched[name] = False
             await asyncio.to_thread(process.kill)
         case "term":
             ready = here.launched[name]  # before that nobody listens to it
+            here.launched[name] = False
             code = await asyncio.to_thread(here.fleet.stop, name)
             if code != 0 and ready:
                 here.seen.append(f"{name} ended with {code} after SIGTERM")
@@ -285,7 +292,6 @@ async def _watch(here: World) -> None:
     while True:
         for name in list(here.launched):
             if here.hands[name].locked():
-                here.launched[name] = False
                 continue
             if here.fleet.running(name):
                 if not here.launched[name]:

@@ -26,7 +26,7 @@ def fleet(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
     if not kafka.durable:
         pytest.skip(f"{kafka.title} would come back without its records")
     try:
-        with postgres() as database, world(SEEDS, kafka, database, tmp_path_factory.mktemp("chaos"), print) as fleet:
+        with postgres() as database, world(SEEDS, SHORT, kafka, database, tmp_path_factory.mktemp("chaos"), print) as fleet:
             yield fleet
     except NoServer as error:
         if required("postgres"):
@@ -37,7 +37,7 @@ def fleet(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_storm_breaks_no_promise(seed: int, fleet: World) -> None:
-    asyncio.run(storm(fleet, seed, SHORT))
+    asyncio.run(storm(fleet, seed))
 
     evidence = asyncio.run(gather(fleet.folder))
     print(figures(evidence))

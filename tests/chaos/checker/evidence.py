@@ -1,12 +1,15 @@
 """What is known after a run, read from its folder, the topics and the tables: plain JSON, plain SQL, standard library, aiokafka, asyncpg.
 
-What cannot be read raises; nothing is left out in silence.
+`scrimp ledger verify` is run as a command, as an operator would. What cannot be read raises; nothing is left out in silence.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -118,6 +121,8 @@ class Evidence:
     rows: Mapping[str, Row]
     """By `tenant/request_id`."""
     counters: tuple[Counter, ...]
+    verified: Json
+    """What `scrimp ledger verify --json` prints: the product's own word on its books."""
 
 
 async def gather(folder: Path) -> Evidence:
@@ -132,7 +137,18 @@ async def gather(folder: Path) -> Evidence:
         topics=await _topics(run["bootstrap"], run["prefix"], run["partitions"]),
         rows=rows,
         counters=counters,
+        verified=_verified(run["ledger"], folder),
     )
+
+
+def _verified(ledger: str, folder: Path) -> Json:
+    command = [sys.executable, "-m", "workers.cli.main", "ledger", "verify", "--json"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SCRIMP_")} | {"SCRIMP_LEDGER__URL": ledger}
+    told = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    if told.returncode not in (0, 1) or not told.stdout:
+        raise RuntimeError(f"scrimp ledger verify ended with {told.returncode}: {told.stderr[-2000:]}")
+    found: Json = json.loads(told.stdout)
+    return found
 
 
 def _lines(file: Path) -> list[Json]:

@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property
 from typing import Any, Final
 
-from tests.chaos.checker.evidence import Call, Evidence, Json, Record, Row
+from tests.chaos.checker.evidence import Attempt, Call, Evidence, Json, Record, Row
 
 Problems = Iterator[str]
 
@@ -273,6 +273,18 @@ def counters_are_the_sums_of_their_attempts(case: Case) -> Problems:
             yield f"counter {c.scope} {c.kind} {c.window}: {c.spent} spent and {c.reserved} reserved, its attempts say {spent}"
 
 
+def the_books_verify(case: Case) -> Problems:
+    """The product's own audit finds nothing either, and counts what we count."""
+    told = case.evidence.verified
+    yield from map(str, told["problems"])
+    states = Counter(a.state for row in case.evidence.rows.values() for a in row.attempts)
+    if (told["requests"], told["attempts"]) != (len(case.evidence.rows), states.total()):
+        yield f"it counts {told['requests']} requests and {told['attempts']} attempts, not {len(case.evidence.rows)} and {states.total()}"
+    spent = sum(a.cost for row in case.evidence.rows.values() for a in row.attempts if a.state == "settled") * UNIT
+    if Decimal(told["spent_usd"]) != spent:
+        yield f"it says {told['spent_usd']} spent, not {spent}"
+
+
 def no_budget_is_passed(case: Case) -> Problems:
     """By the attempts, and where it can be said whose a call is, by the provider's own bill."""
     for budget in case.evidence.run["budgets"]:
@@ -313,13 +325,7 @@ def answers_are_those_of_their_calls(case: Case) -> Problems:
     for key, row in case.evidence.rows.items():
         for a in row.attempts:
             number = _number(a.answer["content"]) if a.answer else None
-            if (
-                a.state == "settled"
-                and a.verdict == "accepted"
-                and a.answer is None
-                and row.status == "answered"
-                and len(row.attempts) == 1
-            ):
+            if _accepted_without_words(a) and len(row.attempts) == 1 and _ended_by_a_model(case, key):
                 yield f"{key}: attempt {a.n} is settled without its answer"
             if number is None:
                 continue
@@ -381,25 +387,42 @@ def every_call_is_bounded(case: Case) -> Problems:
 
 
 def cached_answers_stay_at_home(case: Case) -> Problems:
-    """An answer from the cache was paid for by the same tenant, for the same question about the same documents."""
+    """An answer that its request did not pay for was paid for by the same tenant, for the same question about the same documents."""
     for key, copies in case.endings.items():
         for _, response in copies[:1]:
-            if response["status"] != "answered" or response["attempts"]:
+            if response["status"] != "answered" or key not in case.body_of or (response["source"] == "model" and response["attempts"]):
                 continue
             if case.readable[key].uncacheable:
                 yield f"{key}: answered by {response['source']}, and no cache may answer it"
             number = _number(response["content"])
-            payer = case.paid_by.get(number or 0)
-            if payer is None:
+            payers = _payers(case, number)
+            mine, theirs = case.body_of[key], [case.body_of[payer] for payer in payers if payer in case.body_of]
+            if not theirs:
                 yield f"{key}: the cached answer {number} is in nobody's books"
-                continue
-            mine, theirs = case.body_of[key], case.body_of[payer]
-            if mine["tenant"] != theirs["tenant"]:
-                yield f"{key}: has an answer of tenant {theirs['tenant']}"
-            if _asked(mine)[1] != _asked(theirs)[1]:
-                yield f"{key}: has an answer about other documents ({payer})"
-            if response["source"] == "cache_exact" and _asked(mine) != _asked(theirs):
-                yield f"{key}: has an answer to another question ({payer})"
+            elif mine["tenant"] not in {body["tenant"] for body in theirs}:
+                yield f"{key}: has an answer that {payers} paid for"
+            elif _asked(mine)[1] not in {_asked(body)[1] for body in theirs}:
+                yield f"{key}: has an answer about other documents, of {payers}"
+            elif response["source"] == "cache_exact" and _asked(mine) not in map(_asked, theirs):
+                yield f"{key}: has an answer to another question, of {payers}"
+
+
+def _payers(case: Case, number: int | None) -> list[str]:
+    """Whose books have the answer of this call. One that came when its request had ended by another copy's cache hit is booked without its
+    words: then it is whoever asked the same and has such an attempt."""
+    if number is None or number not in case.calls:
+        return []
+    if number in case.paid_by:
+        return [case.paid_by[number]]
+    return [row.key for row in case.rows_of.get(_asked_by(case.calls[number]), []) if any(map(_accepted_without_words, row.attempts))]
+
+
+def _accepted_without_words(attempt: Attempt) -> bool:
+    return attempt.state == "settled" and attempt.verdict == "accepted" and attempt.answer is None
+
+
+def _ended_by_a_model(case: Case, key: str) -> bool:
+    return any(response["source"] == "model" for _, response in case.endings.get(key, [])[:1])
 
 
 # ---- time
@@ -417,6 +440,7 @@ RULES: Final[tuple[Callable[[Case], Problems], ...]] = (
     every_ending_has_its_cost_record,
     money_adds_up,
     counters_are_the_sums_of_their_attempts,
+    the_books_verify,
     no_budget_is_passed,
     every_call_has_its_attempt,
     answers_are_those_of_their_calls,
