@@ -34,7 +34,7 @@ class Facts(Internal):
     """Arrival: the Kafka record's timestamp, or the time of first reading."""
     deadline_at: Time
     trace_id: str
-    metadata: dict[str, Any] | None = Field(default_factory=dict)
+    metadata: dict[str, Any] | None = Field(default_factory=dict, repr=False)
 
     @property
     def key(self) -> str:
@@ -89,9 +89,9 @@ class CacheKey(Internal):
     """UUID of the exact prompt inside its scope."""
     scope: str
     """Hex digest; entries of another scope are never looked at."""
-    text: str
+    text: str = Field(repr=False)
     """The last user turn, which the guard compares."""
-    vector: str | None
+    vector: str | None = Field(repr=False)
     """Base64 of little-endian float32; None when semantic search is off or the encoder failed."""
 
 
@@ -130,8 +130,8 @@ class Finished(Internal):
     facts: Facts
     status: Status
     reason: Reason | None = None
-    content: str | None = None
-    tool_calls: tuple[dict[str, Any], ...] | None = None
+    content: str | None = Field(None, repr=False)
+    tool_calls: tuple[dict[str, Any], ...] | None = Field(None, repr=False)
     finish_reason: str | None = None
     source: Source | None = None
     tier: Tier | None = None

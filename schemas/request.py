@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from schemas.types import Event, Id, Json, JsonObject, RequestId, SchemaVersion, Tenant, Tier, Time
+from schemas.types import Discreet, Event, Id, Json, JsonObject, RequestId, SchemaVersion, Tenant, Tier, Time
 
 MAX_REQUEST_BYTES = 900_000
 """Hard limit of a request's record value, in bytes."""
 
 
-class Message(BaseModel):
+class Message(Discreet):
     """One chat message in OpenAI's shape. Fields we do not know stay: what is asked reaches the model as it came."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+    model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | tuple[JsonObject, ...] | None = None
+    content: str | tuple[JsonObject, ...] | None = Field(None, repr=False)
     __pydantic_extra__: dict[str, Json] = Field(init=False)
 
     @model_validator(mode="after")
@@ -50,23 +50,23 @@ class Document(Event):
     """Background that may be compressed."""
 
     id: str | None = None
-    text: str
+    text: str = Field(repr=False)
 
 
-class Params(BaseModel):
+class Params(Discreet):
     """What a request may say about the call. Closed: an unknown key is `invalid_request`."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     seed: int | None = None
-    stop: str | tuple[str, ...] | None = None
-    response_format: JsonObject | None = None
-    tools: tuple[JsonObject, ...] | None = None
-    tool_choice: str | JsonObject | None = None
+    stop: str | tuple[str, ...] | None = Field(None, repr=False)
+    response_format: JsonObject | None = Field(None, repr=False)
+    tools: tuple[JsonObject, ...] | None = Field(None, repr=False)
+    tool_choice: str | JsonObject | None = Field(None, repr=False)
     parallel_tool_calls: bool | None = None
     presence_penalty: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
     frequency_penalty: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
@@ -104,7 +104,7 @@ class Request(Event):
     cache: CacheOptions = CacheOptions()
     compress: Literal["auto", "off"] = "auto"
     deadline_at: Time | None = None
-    metadata: JsonObject | None = Field(default_factory=dict)
+    metadata: JsonObject | None = Field(default_factory=dict, repr=False)
 
     @model_validator(mode="after")
     def _ends_with_a_question(self) -> Self:

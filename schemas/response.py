@@ -74,8 +74,8 @@ class Response(Event):
     lane: Lane
     status: Status
     reason: Reason | None = None
-    content: str | None = None
-    tool_calls: tuple[dict[str, Any], ...] | None = None
+    content: str | None = Field(None, repr=False)
+    tool_calls: tuple[dict[str, Any], ...] | None = Field(None, repr=False)
     finish_reason: str | None = None
     source: Source | None = None
     tier: Tier | None = None
@@ -90,4 +90,4 @@ class Response(Event):
     created_at: Time
     finished_at: Time
     trace_id: str
-    metadata: dict[str, Any] | None = Field(default_factory=dict)
+    metadata: dict[str, Any] | None = Field(default_factory=dict, repr=False)

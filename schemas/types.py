@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -148,13 +149,23 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Event(BaseModel):
+class Discreet(BaseModel):
+    """Tells nothing of what users wrote, neither in its repr (fields of content have `repr=False`, and fields that no model declares are
+    left out) nor in the text of its errors: both end up in logs."""
+
+    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        return ((name, value) for name, value in super().__repr_args__() if name in type(self).model_fields)
+
+
+class Event(Discreet):
     """A public event: frozen, strict about types, deaf to fields it does not know."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(extra="ignore", json_schema_serialization_defaults_required=True)
 
 
-class Internal(BaseModel):
+class Internal(Discreet):
     """An event between stages: keeps fields it does not know, so that a rolling upgrade drops nothing."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(extra="allow", json_schema_serialization_defaults_required=True)

@@ -21,7 +21,7 @@ class Message:
 
     topic: Topic
     key: str
-    value: BaseModel | bytes
+    value: BaseModel | bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     topic_name: str | None = None
     """A full topic name that stands in for `topic` (a tenant's own response topic)."""

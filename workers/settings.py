@@ -57,7 +57,7 @@ STAGE_RETENTION_DAYS = max(topic.retention.days for stage in STAGES.values() for
 
 
 class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 class Kafka(_Group):
@@ -106,7 +106,7 @@ class Kafka(_Group):
 
 
 class Qdrant(_Group):
-    url: str = ""
+    url: str = Field("", repr=False)
     """Empty: embedded in this process, in memory or at `path`."""
     api_key: SecretStr = SecretStr("")
     path: OptionalPath = None
@@ -130,7 +130,7 @@ class Qdrant(_Group):
 
 
 class Ledger(_Group):
-    url: str = "sqlite+aiosqlite:///scrimp.db"
+    url: str = Field("sqlite+aiosqlite:///scrimp.db", repr=False)  # may hold a password
     """A file on one host, or `postgresql+asyncpg://user:password@host/database` for a fleet."""
     heartbeat_s: float = Field(5, gt=0, allow_inf_nan=False)
     """Between two signs of life of a worker."""
@@ -265,6 +265,7 @@ class Settings(BaseSettings):
         frozen=True,
         case_sensitive=False,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     kafka: Kafka = Kafka()

@@ -33,9 +33,9 @@ def admit(
         return asked
     secret = key(tenant.hmac_env)
     if not secret:
-        return end(
-            facts, "rejected", "bad_signature", f"the fleet has no key to check the signatures of {name!r}: {tenant.hmac_env} is not set"
-        )
+        # Without the variable's name: users read this, and who wrote the key itself in its place must not find it published.
+        told = f"the fleet has no key to check the signatures of {name!r}: who runs it must set the variable that hmac_env names"
+        return end(facts, "rejected", "bad_signature", told)
     wanted = SCHEME + hmac.new(secret.encode(), value, hashlib.sha256).hexdigest()
     given = next((v for k, v in headers if k == SIGNATURE), b"")
     if not hmac.compare_digest(given or b"", wanted.encode()):

@@ -74,8 +74,8 @@ class Rates:
 class Answer:
     """What a model said. Stored with its attempt, so that a redelivery re-emits it instead of paying again."""
 
-    content: str | None
-    tool_calls: tuple[dict[str, Any], ...] | None
+    content: str | None = field(repr=False)
+    tool_calls: tuple[dict[str, Any], ...] | None = field(repr=False)
     finish_reason: str | None
 
 
@@ -237,7 +237,7 @@ class Books:
 class Statement:
     """What an ending comes to: the bytes to publish and the figures to keep."""
 
-    response: bytes
+    response: bytes = field(repr=False)
     cost_record: bytes
     cost: Decimal
     unconfirmed: Decimal
@@ -262,7 +262,7 @@ class Ending:
 class Stored:
     """The first ending of this body: these bytes are published, now and on every repeat."""
 
-    response: bytes
+    response: bytes = field(repr=False)
     cost_record: bytes
     first: bool
     """True when this call stored it; False for a repeat."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
@@ -34,8 +34,8 @@ class Record:
     partition: int
     offset: int
     key: str | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    value: bytes | None = field(repr=False)
+    headers: tuple[tuple[str, bytes], ...] = field(repr=False)
     at: datetime
     raw_key: bytes | None = None
     """The key as it is; `key` is for reading."""

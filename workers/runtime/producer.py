@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
@@ -34,8 +34,8 @@ Headers = tuple[tuple[str, bytes], ...]
 class Outgoing:
     topic: str
     key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
+    value: bytes | None = field(repr=False)
+    headers: Headers = field(default=(), repr=False)
 
 
 class Unpublishable(Exception):
