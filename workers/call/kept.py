@@ -1,7 +1,8 @@
 """Settlements in hand while the ledger is away. The answer in them is paid: it is kept until it is in the books.
 
-`settle` tries for a while and then raises `Unavailable`, so that the stage parks; whoever calls `catch_up` next settles what was left. A
-crash meanwhile loses it: the attempt is then `unconfirmed`, and the provider may be asked again.
+`settle` tries for a while and then raises `Unavailable`, so that the stage parks. What was left is tried again and again, and by whoever
+calls `catch_up`: the partition of a request may be another worker's by then, and nobody comes back for it. A crash meanwhile loses it:
+the attempt is then `unconfirmed`, and the provider may be asked again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ log = logging.getLogger("scrimp.call")
 
 PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8)
 """Between tries to settle before the stage parks: a ledger that is away for a moment costs no more than that moment."""
+AGAIN_S = 2.0
+"""Between tries to settle what was left."""
 
 
 class Kept:
@@ -25,6 +28,7 @@ class Kept:
         self._settle = settle
         self._left: dict[tuple[str, str, int], Settlement] = {}
         self._catching_up: asyncio.Task[None] | None = None
+        self._insisting: asyncio.Task[None] | None = None
 
     async def settle(self, booked: Settlement) -> None:
         """Returns when it is in the books. After an `Unavailable` it is kept."""
@@ -36,25 +40,37 @@ class Kept:
             else:
                 return
         self._left[booked.tenant, booked.request_id, booked.n] = booked
+        if self._insisting is None or self._insisting.done():
+            self._insisting = asyncio.create_task(self._insist(), name="settle what was left")
         await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Settle all that was left, by whomever: the partition of a request may be another worker's by now, and nobody comes back for it.
+        """Settle all that was left, by whomever.
 
         Raises:
             Unavailable: the ledger is still away; what is left stays.
         """
         while self._left:
             if self._catching_up is None:
-                self._catching_up = asyncio.create_task(self._try_all(), name="settle what was left")
+                self._catching_up = asyncio.create_task(self._try_all())
             await asyncio.shield(self._catching_up)
 
     async def close(self) -> None:
         """One last try."""
+        if self._insisting is not None:
+            self._insisting.cancel()
+            await asyncio.gather(self._insisting, return_exceptions=True)
         try:
             await self.catch_up()
         except Unavailable:
             log.error("%d answers could not be settled; their attempts count at their worst case", len(self._left))
+
+    async def _insist(self) -> None:
+        while self._left:
+            try:
+                await self.catch_up()
+            except Unavailable:
+                await asyncio.sleep(AGAIN_S)
 
     async def _try_all(self) -> None:
         try:

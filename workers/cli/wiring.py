@@ -37,6 +37,8 @@ log = logging.getLogger("scrimp")
 FIRST_RETRY_S = 0.5
 MOST_RETRY_S = 5.0
 """Pauses between tries to reach what is down at start; they double from the first."""
+SUSPECT_S = 5.0
+"""Work that has not progressed for this long may be waiting for something that is down; far below `SCRIMP_HTTP__STALL_S`."""
 WATCH_S = 5.0
 """Between two looks at what the process depends on, for the metric."""
 BACKLOG = 10
@@ -218,6 +220,7 @@ def _subscribe(fleet: Fleet, parts: Parts, stage: Stage, consumer: str, lane: La
         backlog=window * BACKLOG,
         single=single,
         drain_s=drain_s,
+        suspect_s=min(SUSPECT_S, parts.settings.http.stall_s / 4),
         on_commit_failure=metrics.COMMIT_FAILURES.labels(*labels).inc,
         on_revoked=metrics.REBALANCES.labels(*labels).inc,
     )
