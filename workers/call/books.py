@@ -33,6 +33,17 @@ def settlement(facts: Facts, n: int, params: Params, step: Try, reserved: Worst,
     return Settlement(tenant, facts.request_id, n, got.usage, cost, verdict, outcome, got.answer, got.estimated)
 
 
+def overrun(booked: Settlement, step: Try, reserved: Worst) -> Literal["output", "input", "price"] | None:
+    """Why a call came to more than its reservation; None where it did not. output: the model wrote more than `max_tokens`. input: the
+    provider counts the prompt otherwise than we do. price: something was billed that is in no rate."""
+    usage = booked.usage
+    if booked.cost <= reserved.usd and usage.input_tokens + usage.output_tokens <= reserved.tokens:
+        return None
+    if usage.output_tokens > step.max_tokens:
+        return "output"
+    return "input" if usage.input_tokens > reserved.tokens - step.max_tokens else "price"
+
+
 def row(booked: Settlement, step: Try, model: Model, price: Rates | None) -> Attempt:
     """The attempt as the ledger will show it."""
     return Attempt(

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from schemas import Compressed, Plan, Prompt
 from schemas.types import Lane, utc_now
-from workers.call.books import row, settlement
+from workers.call.books import overrun, row, settlement
 from workers.call.cascade import FIRST_WAIT_S, Fail, Try, Wait, attempts_left, best, give_up, next_step
 from workers.call.endings import ending, failed, over_budget
 from workers.call.estimate import Margins
@@ -90,6 +90,7 @@ def make_call(
     slots: Mapping[Lane, asyncio.Semaphore],
     rests: Rests,
     observe: Callable[[str, str], None] = lambda _model, _outcome: None,
+    overran: Callable[[str, str], None] = lambda _model, _why: None,
     now: Callable[[], datetime] = utc_now,
 ) -> Callable[[Compressed], Awaitable[Outcome]]:
     """The stage.
@@ -105,6 +106,7 @@ def make_call(
         slots: of each lane. One is held from the question to the ledger until the model has answered, and not while that is settled.
         rests: the models that are left alone for a while.
         observe: told (the policy's model name, the outcome's word) of every attempt.
+        overran: told (the policy's model name, why) of every attempt that came to more than its reservation.
     """
 
     unanswered: dict[str, Ask] = {}
@@ -182,6 +184,8 @@ def make_call(
                         await kept.settle(booked)
                         raise Unavailable("ledger", NO_HEARTBEAT)
                     observe(step.model, booked.outcome)
+                    if why := overrun(booked, step, reserved):
+                        overran(step.model, why)
                     if isinstance(got, Reply) and not got.estimated and countable(event.prompt):
                         margins.learn(model, counted, got.usage.input_tokens)
                     await kept.settle(booked)
@@ -195,7 +199,7 @@ def make_call(
                 case Refused() if best(attempts):
                     return ending(event, give_up(attempts), attempts, "escalation_refused")
                 case Refused():
-                    if waits(event, opened, current):
+                    if waits(event, opened):
                         return Retry("budget", max((opened.resets_at - now()).total_seconds(), 1))
                     return over_budget(event, step, opened)
                 case Held(seconds=seconds):
@@ -241,14 +245,6 @@ def may_degrade(plan: Plan, step: Try, attempts: tuple[Attempt, ...]) -> bool:
     return not plan.forced and step.tier != "light" and bool(plan.models.get("light")) and not best(attempts)
 
 
-def waits(event: Compressed, refused: Refused, policy: Policy) -> bool:
-    """The bulk lane waits for money where the budget says so and its window begins anew before the deadline."""
-    if event.facts.lane != "bulk" or refused.resets_at >= event.facts.deadline_at:
-        return False
-    return any(
-        b.on_exceed == "wait"
-        and (b.limit_usd if refused.kind == "usd" else b.limit_tokens) == refused.limit
-        and b.scope.keys() == refused.scope.keys()
-        and all(wanted in ("*", refused.scope[dimension]) for dimension, wanted in b.scope.items())
-        for b in policy.budgets
-    )
+def waits(event: Compressed, refused: Refused) -> bool:
+    """The bulk lane waits for money where that helps and the budget's window begins anew before the deadline."""
+    return refused.waits and event.facts.lane == "bulk" and refused.resets_at < event.facts.deadline_at

@@ -58,7 +58,8 @@ def _others(prompt: Prompt) -> int:
 
 
 def _dearest(asked: int, max_tokens: int, rates: Rates) -> Decimal:
-    at = rates.at(asked)
-    into = max(at.input, at.cached_input, at.cache_write)
-    out = max(at.output, at.reasoning or Decimal(0))
-    return (asked * into + max_tokens * out) / 1_000_000
+    # The provider may count fewer tokens than we fear, and a shorter prompt may have dearer rates.
+    may_be = (rates, *(over for threshold, over in rates.above if asked > threshold))
+    return (
+        max(asked * max(r.input, r.cached_input, r.cache_write) + max_tokens * max(r.output, r.reasoning or 0) for r in may_be) / 1_000_000
+    )

@@ -233,6 +233,7 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
         timeout_s=parts.settings.call.timeout_s,
         slots={lane: asyncio.Semaphore(parts.settings.call.window) for lane in lanes},
         observe=lambda model, outcome: metrics.ATTEMPTS.labels(model, outcome).inc(),
+        overran=lambda model, why: metrics.OVERRUNS.labels(model, why).inc(),
     )
 
     def work(lane: Lane) -> Work[Compressed]:

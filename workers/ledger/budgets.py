@@ -27,7 +27,7 @@ def holds(policy: Policy, facts: Facts) -> tuple[Hold, ...]:
         limit = budget.limit_usd if budget.limit_usd is not None else budget.limit_tokens
         assert limit is not None  # the policy demands exactly one
         text = json.dumps(scope, sort_keys=True, ensure_ascii=False)
-        found.append(Hold(text, kind, budget.window, policy.timezone, limit, budget.degrade_at))
+        found.append(Hold(text, kind, budget.window, policy.timezone, limit, budget.degrade_at, budget.on_exceed == "wait"))
     return tuple(found)
 
 

@@ -191,13 +191,13 @@ def _refusal(ask: Ask, known: tuple[Attempt, ...], counters: Mapping[CounterKey,
         full = after > limit or limit <= 0
         dearer = hold.degrade_at is not None and ask.tier != "light" and used < limit  # a cheaper tier may still fit
         if full and not dearer:
-            return _refused(hold, used, now, known, degrade=False)
+            return _refused(ask, hold, used, now, known, degrade=False)
         if dearer and (full or used >= Decimal(str(hold.degrade_at)) * limit):
-            degraded = degraded or _refused(hold, used, now, known, degrade=True)
+            degraded = degraded or _refused(ask, hold, used, now, known, degrade=True)
     return degraded
 
 
-def _refused(hold: Hold, used: int, now: datetime, known: tuple[Attempt, ...], *, degrade: bool) -> Refused:
+def _refused(ask: Ask, hold: Hold, used: int, now: datetime, known: tuple[Attempt, ...], *, degrade: bool) -> Refused:
     return Refused(
         kind=hold.kind,
         scope=json.loads(hold.scope),
@@ -206,6 +206,7 @@ def _refused(hold: Hold, used: int, now: datetime, known: tuple[Attempt, ...], *
         resets_at=window(hold.window, hold.timezone, now)[1],
         degrade=degrade,
         attempts=known,
+        waits=hold.waits and _amount(ask, hold) <= _limit(hold) > 0,
     )
 
 

@@ -91,6 +91,8 @@ class Hold:
     limit: Decimal | int
     """From the policy at this moment; never stored, so an edited policy changes no usage."""
     degrade_at: float | None = None
+    waits: bool = False
+    """When it is full, the bulk lane waits for its next window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class Refused:
     degrade: bool
     """The budget is only past its `degrade_at`: a cheaper tier may still fit."""
     attempts: tuple[Attempt, ...]
+    waits: bool = False
+    """The bulk lane may wait until `resets_at`: the policy says so, and an empty window has room for this call."""
 
 
 @dataclass(frozen=True, slots=True)

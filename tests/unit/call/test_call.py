@@ -369,8 +369,11 @@ async def test_degraded_without_a_light_model_that_fits_is_over_budget(stage: St
 async def test_only_the_bulk_lane_waits_for_money(
     stage: Stage, server: Provider, lane: str, on_exceed: str, deadline_s: float, waits: bool
 ) -> None:
-    stage.policy = budget(server.base_url, limit_usd="0.00001", on_exceed=on_exceed)
-    outcome = await stage(event(lane=lane, deadline_s=deadline_s))
+    assert finished(await stage(event())).status == "answered"
+    room = str(stage.asked[0].usd)  # for one more call, were nothing used
+    stage.policy = budget(server.base_url, limit_usd=room, on_exceed=on_exceed)
+    assert finished(await stage(event("r-2"))).status == "answered"
+    outcome = await stage(event("r-3", lane=lane, deadline_s=deadline_s))
     if waits:
         assert isinstance(outcome, Retry)
         assert outcome.why == "budget"

@@ -40,7 +40,7 @@ def test_images_and_tools_are_paid_for_too() -> None:
 
 
 @given(st.integers(1, 5000), st.integers(1, 4000), st.floats(1, 1.5), st.data())
-def test_no_call_within_the_margin_costs_more(counted: int, max_tokens: int, ratio: float, data: st.DataObject) -> None:
+def test_reservation_uses_dearest_rate(counted: int, max_tokens: int, ratio: float, data: st.DataObject) -> None:
     reserved = worst(PROMPT, counted, max_tokens, MARGIN, LONG)
     billed = int(counted * ratio)
     cached = data.draw(st.integers(0, billed))
@@ -51,6 +51,12 @@ def test_no_call_within_the_margin_costs_more(counted: int, max_tokens: int, rat
     )
     assert LONG.cost(usage) <= reserved.usd
     assert billed + said <= reserved.tokens
+
+
+def test_a_shorter_prompt_than_feared_may_have_dearer_rates() -> None:
+    """2,101 tokens are feared, at rates that are cheaper to write; 1,990 are billed, and the answer at the dear ones."""
+    reserved = worst(PROMPT, 1400, 4000, 1.5, LONG)
+    assert LONG.cost(Usage(input_tokens=1990, output_tokens=4000, reasoning_tokens=4000)) <= reserved.usd
 
 
 LONG = Rates(

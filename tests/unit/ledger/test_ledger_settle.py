@@ -29,27 +29,6 @@ async def test_the_rest_of_the_reservation_is_freed(ledger: Ledger, url: str) ->
     assert await spent(url) == ((0, dollars("0.25")), (0, 60))
 
 
-@pytest.mark.parametrize(("cost", "tokens"), [("1.01", 100), ("1", 101)])
-async def test_more_than_the_reservation_is_an_overrun_and_lands(ledger: Ledger, url: str, cost: str, tokens: int) -> None:
-    await ledger.open([ask("r", "1", 100, *BUDGETS)])
-    assert await ledger.settle([settlement("r", cost=cost, tokens=tokens)]) == [Settled("reserved", overrun=True)]
-    assert await spent(url) == ((0, dollars(cost)), (0, tokens))
-
-
-async def test_a_redelivered_settlement_changes_nothing(ledger: Ledger, url: str) -> None:
-    await ledger.open([ask("r", "1", 100, *BUDGETS)])
-    await ledger.settle([settlement("r", cost="0.25", tokens=60)])
-    assert await ledger.settle([settlement("r", cost="0.75", tokens=90)]) == [Settled("settled", overrun=False)]
-    assert await spent(url) == ((0, dollars("0.25")), (0, 60))
-
-
-async def test_a_duplicate_in_one_batch_counts_once(ledger: Ledger, url: str) -> None:
-    await ledger.open([ask("r", "1", 100, *BUDGETS)])
-    answers = await ledger.settle([settlement("r", cost="2", tokens=60)] * 3)
-    assert answers == [Settled("reserved", overrun=True), Settled("settled", overrun=False), Settled("settled", overrun=False)]
-    assert await spent(url) == ((0, dollars("2")), (0, 60))
-
-
 async def test_cut_off_is_booked_at_the_worst_case(ledger: Ledger, url: str) -> None:
     await ledger.open([ask("r", "1", 100, *BUDGETS)])
     cut = settlement("r", cost="0", tokens=0, state="unconfirmed", verdict="error", outcome="timeout", answer=None)
