@@ -82,7 +82,8 @@ class TestOverrun:
         (answer,) = await ledger.open([ask("c", "0", 0, hold("1"))])
         assert isinstance(answer, Refused)
         assert answer.used == Decimal("1.6")
-        assert await ledger.settle([settlement("b", cost="0.05", tokens=5)]) == [Settled("reserved", overrun=False)]  # what was granted still lands
+        (lands,) = await ledger.settle([settlement("b", cost="0.05", tokens=5)])
+        assert lands == Settled("reserved", overrun=False)
         rows = await execute(url, "SELECT count(*) AS overruns FROM attempt WHERE cost > reserved_usd OR used_tokens > reserved_tokens")
         assert [row.overruns for row in rows] == [1]
 
