@@ -289,14 +289,14 @@ def _check_attempt(a: Row, rules: _Rules) -> Iterator[str]:
         yield f"made with {a['model']} of {a['provider']}, but priced as {rates.model} of {rates.provider}"
     if state == "settled":
         if price_id is None:
-            yield from _differ("cost", _usd(a["cost"]), "$0", "since its price is unknown")
+            yield from _differ("cost", a["cost"], 0, "since its price is unknown", _usd)
         elif rates is not None:
-            yield from _differ("cost", _usd(a["cost"]), _usd(rates.cost(a)), f"by its tokens at price {price_id}")
+            yield from _differ("cost", a["cost"], rates.cost(a), f"by its tokens at price {price_id}", _usd)
         yield from _differ("used_tokens", a["used_tokens"], a["input_tokens"] + a["output_tokens"], "input and output")
     else:
         worst = state == "unconfirmed"
         why = "the worst case it was reserved at" if worst else f"since it is {state}"
-        yield from _differ("cost", _usd(a["cost"]), _usd(a["reserved_usd"] if worst else 0), why)
+        yield from _differ("cost", a["cost"], a["reserved_usd"] if worst else 0, why, _usd)
         yield from _differ("used_tokens", a["used_tokens"], a["reserved_tokens"] if worst else 0, why)
         for name in _USAGE:
             yield from _differ(name, a[name], 0, f"since it is {state}")
@@ -345,16 +345,16 @@ def _check_ended(r: Row, attempts: Sequence[Row]) -> Iterator[str]:
     if not 1 <= r["published_revision"] <= r["revision"]:
         yield f"its revision is {r['revision']}, of which {r['published_revision']} is published"
     settled = [a for a in attempts if a["state"] == "settled"]
-    yield from _differ("cost", _usd(r["cost"]), _usd(_rounded(settled)), "the sum of its settled attempts")
+    yield from _differ("cost", r["cost"], _rounded(settled), "the sum of its settled attempts", _usd)
     cut_off = [a for a in attempts if a["state"] == "unconfirmed"]
-    yield from _differ("unconfirmed", _usd(r["unconfirmed"]), _usd(_rounded(cut_off)), "the sum of its unconfirmed attempts")
+    yield from _differ("unconfirmed", r["unconfirmed"], _rounded(cut_off), "the sum of its unconfirmed attempts", _usd)
     saved = sum(r[lever] for lever in _LEVERS)
-    yield from _differ(" + ".join(_LEVERS), _usd(saved), _usd(r["baseline"] - r["cost"]), "baseline - cost")
+    yield from _differ(" + ".join(_LEVERS), saved, r["baseline"] - r["cost"], "baseline - cost", _usd)
     if r["status"] != "answered":
         for name in ("baseline", "cache", "compression", "batch"):
-            yield from _differ(name, _usd(r[name]), "$0", "since nothing was answered")
+            yield from _differ(name, r[name], 0, "since nothing was answered", _usd)
     if r["source"] != "batch":
-        yield from _differ("batch", _usd(r["batch"]), "$0", f"since its source is {r['source']}")
+        yield from _differ("batch", r["batch"], 0, f"since its source is {r['source']}", _usd)
     yield from _check_record(r, attempts, settled)
     yield from _check_response(r, attempts, settled)
 
@@ -381,7 +381,7 @@ def _check_answers(r: Row, attempts: Sequence[Row], rules: _Rules) -> Iterator[s
     if r["revision"] > 1:
         # What was settled after the ending keeps no answer. The response was made without it, and so without its tokens.
         response = _document(r["response"]) or {}
-        billed = sum(n for name in ("input_tokens", "output_tokens") if isinstance(n := _at(response, f"usage.{name}"), int))
+        billed = sum(n for name in ("input_tokens", "output_tokens") if isinstance(n := _at(response, ("usage", name)), int))
         if billed + sum(a["used_tokens"] for a in silent) <= sum(a["used_tokens"] for a in attempts if a["state"] == "settled"):
             return
     for a in silent:
@@ -397,73 +397,80 @@ def _check_record(r: Row, attempts: Sequence[Row], settled: Sequence[Row]) -> It
     if record is None:
         yield "it has ended, but its CostRecord is missing or is no JSON object"
         return
-    expected: dict[str, Any] = {name: r[name] for name in (*_FACTS, "purpose", "status", "tier", "model", "revision")}
-    expected |= _money(r, "cost_usd", "unconfirmed_usd", "baseline_usd", *_LEVERS) | _said_source(r)
-    expected |= {f"usage.{name}": sum(a[name] for a in settled) for name in _USAGE}
-    expected["occurred_at"] = _time(r["ended_at"])
+    expected = _said(r, _LEVERS) | {"purpose": r["purpose"], "revision": r["revision"], "usage": _usage(settled)}
+    expected |= {"cost_usd": _dollars(r["cost"]), "unconfirmed_usd": _dollars(r["unconfirmed"])}
     if any(a["price_id"] is None for a in settled):
         expected["price_unknown"] = True
     if any(a["estimated"] for a in attempts):
         expected["estimated"] = True
+    yield from _compare("CostRecord", record, expected)
+    yield from _compare_time("CostRecord", record, "occurred_at", r["ended_at"])
     listed = record.get("attempts")
     if not isinstance(listed, list) or len(listed) != len(attempts):
         yield f"its CostRecord lists {len(listed) if isinstance(listed, list) else 'no'} attempts, the books hold {len(attempts)}"
-        listed = []
-    for i, a in enumerate(attempts[: len(listed)]):
-        expected |= {f"attempts.{i}.{name}": a[name] for name in ("n", "model", "provider", "state", "outcome")}
-        expected |= {f"attempts.{i}.usage.{name}": a[name] for name in _USAGE}
-        expected[f"attempts.{i}.cost_usd"] = Decimal(a["cost"]) * _UNIT
-    yield from _compare("CostRecord", record, expected)
+        return
+    for i, (said, a) in enumerate(zip(listed, attempts, strict=True)):
+        expected = {name: a[name] for name in ("n", "model", "provider", "state", "outcome")}
+        yield from _compare("CostRecord", said, expected | {"cost_usd": _dollars(a["cost"]), "usage": _usage([a])}, f"attempts.{i}.")
 
 
 def _check_response(r: Row, attempts: Sequence[Row], settled: Sequence[Row]) -> Iterator[str]:
-    """The Response keeps the figures of the ending. Those of later revisions differ from it in cost, and in nothing else."""
+    """The Response keeps the figures of the ending. Later revisions differ from it in the attempts, and so in cost and routing."""
     if r["response"] is None:  # purged, or forgotten
         return
     response = _document(r["response"])
     if response is None:
         yield "its response is no JSON object"
         return
-    expected = {name: r[name] for name in (*_FACTS, "status", "tier", "model")}
-    expected |= _money(r, "baseline_usd", "cache", "compression", "batch") | _said_source(r)
-    expected["finished_at"] = _time(r["ended_at"])
+    first = r["revision"] == 1
+    expected = _said(r, _LEVERS if first else ("cache", "compression", "batch"))
     if r["status"] != "answered":
-        expected["reason.code"] = r["reason_code"]
-    if r["revision"] == 1:
-        expected |= _money(r, "cost_usd", "unconfirmed_usd", "routing")
-        expected |= {f"usage.{name}": sum(a[name] for a in settled) for name in _USAGE}
+        expected["reason"] = {"code": r["reason_code"]}
+    if first:
+        expected |= {"cost_usd": _dollars(r["cost"]), "unconfirmed_usd": _dollars(r["unconfirmed"]), "usage": _usage(settled)}
         expected["attempts"] = sum(a["state"] != "abandoned" for a in attempts)
     yield from _compare("response", response, expected)
-    money = [_decimal(_at(response, path)) for path in ("baseline_usd", "cost_usd", *(f"saved_usd.{lever}" for lever in _LEVERS))]
-    known = [each for each in money if each is not None]
-    if len(known) < len(money) or known[0] - known[1] != sum(known[2:]):
+    yield from _compare_time("response", response, "finished_at", r["ended_at"])
+    baseline, cost, *saved = (_decimal(_at(response, path)) for path in _LEVERED)
+    if baseline is None or cost is None or None in saved or baseline - cost != sum(filter(None, saved)):
         yield "the levers in its response do not add up to its baseline - cost"
 
 
-def _money(r: Row, *names: str) -> dict[str, Any]:
-    """The request's figures as a document holds them."""
-    return {f"saved_usd.{name}" if name in _LEVERS else name: Decimal(r[name.removesuffix("_usd")]) * _UNIT for name in names}
+_LEVERED = (("baseline_usd",), ("cost_usd",), *(("saved_usd", lever) for lever in _LEVERS))
 
 
-def _said_source(r: Row) -> dict[str, Any]:
-    return {"source": r["source"] if r["status"] == "answered" else None}
+def _said(r: Row, levers: Sequence[str]) -> dict[str, Any]:
+    """What both documents say of a request. Money is decimal text, without an exponent and without zeros at its end."""
+    expected: dict[str, Any] = {name: r[name] for name in (*_FACTS, "status", "tier", "model")}
+    expected["source"] = r["source"] if r["status"] == "answered" else None
+    expected["baseline_usd"] = _dollars(r["baseline"])
+    expected["saved_usd"] = {lever: _dollars(r[lever]) for lever in levers}
+    return expected
 
 
-def _compare(what: str, document: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:
-    """Where a document does not say what is expected: money by value, times as moments, all else as it is."""
-    for path, want in expected.items():
-        said = _at(document, path)
-        found = _decimal(said) if isinstance(want, Decimal) else _time(said) if isinstance(want, datetime) else said
-        if found != want:
-            yield f"{path} in its {what} is {_short(said)}, in the books {_short(want)}"
+def _usage(attempts: Sequence[Row]) -> dict[str, int]:
+    return {name: sum(a[name] for a in attempts) for name in _USAGE}
 
 
-def _at(document: Any, path: str) -> Any:
-    for part in path.split("."):
-        if isinstance(document, list) and part.isdecimal() and int(part) < len(document):
-            document = document[int(part)]
-        else:
-            document = document.get(part) if isinstance(document, dict) else None
+def _compare(what: str, document: Any, expected: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Where a document does not say what is expected; it may say more."""
+    for name, want in expected.items():
+        said = _at(document, (name,))
+        if isinstance(want, dict):
+            yield from _compare(what, said, want, f"{path}{name}.")
+        elif said != want:
+            yield f"{path}{name} in its {what} is {_short(said)}, in the books {_short(want)}"
+
+
+def _compare_time(what: str, document: Any, name: str, stored: Any) -> Iterator[str]:
+    said, want = _time(_at(document, (name,))), _time(stored)
+    if said is None or said != want:
+        yield f"{name} in its {what} is {said}, in the books {_short(stored)}"
+
+
+def _at(document: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        document = document.get(name) if isinstance(document, dict) else None
     return document
 
 
@@ -492,10 +499,10 @@ WHERE b.id IS NULL ORDER BY a.request, a.n"""
 async def _check_counters(found: Findings, database: _Database) -> None:
     """A counter holds what the attempts that name it have reserved and spent, to the unit."""
     async for c in database.rows(_SUMS.format(named=database.named)):
-        show = _usd if c["kind"] == "usd" else str
+        show = _usd if c["kind"] == "usd" else None
         name = f"counter {c['scope']} {c['kind']}/{c['window']} from {_time(c['starts_at'])}"
         for column in ("reserved", "spent"):
-            found.say(name, _differ(column, show(c[column]), show(int(c[f"{column}_of_rows"])), "by its attempts"))
+            found.say(name, _differ(column, c[column], int(c[f"{column}_of_rows"]), "by its attempts", show))
     async for a in database.rows(_MISSING.format(named=database.named)):
         name = f"request {a['request']}#{a['n']}" if a["tenant"] is None else _name(a, a["n"])
         found.say(name, [f"it counts in counter {a['counter']}, which is not in the books"])
@@ -558,9 +565,10 @@ def _check_price(row: Row, rates: _Rates | None) -> Iterator[str]:
 # ---- values
 
 
-def _differ(name: str, found: Any, expected: Any, why: str) -> Iterator[str]:
+def _differ(name: str, found: Any, expected: Any, why: str, show: Callable[[Any], str] | None = None) -> Iterator[str]:
     if found != expected:
-        yield f"{name} is {_short(found)}, expected {_short(expected)} ({why})"
+        show = show or _short
+        yield f"{name} is {show(found)}, expected {show(expected)} ({why})"
 
 
 def _usd(units: int) -> str:
@@ -569,8 +577,8 @@ def _usd(units: int) -> str:
 
 def _dollars(units: int) -> str:
     """Plain decimal, no exponent, no trailing zeros."""
-    text = f"{Decimal(units).scaleb(-10, _EXACT):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    whole, rest = divmod(abs(units), 10**10)
+    return f"{'-' if units < 0 else ''}{whole}.{rest:010}".rstrip("0").rstrip(".")
 
 
 def _decimal(value: Any) -> Decimal | None:
@@ -609,9 +617,5 @@ def _list(stored: Any) -> list[Any] | None:
 
 
 def _short(value: Any) -> str:
-    text = f"${_plain(value)}" if isinstance(value, Decimal) else str(value)
+    text = str(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
-
-
-def _plain(value: Decimal) -> str:
-    return _dollars(int(value / _UNIT))

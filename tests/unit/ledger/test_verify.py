@@ -189,7 +189,7 @@ SPOILED = {
     ),
     "levers that add up": (
         "UPDATE request SET cache = cache + 10000, compression = compression - 10000 WHERE request_id = 'r1'",
-        r"acme/r1: saved_usd.cache in its CostRecord is 0, in the books \$0\.000001",
+        r"acme/r1: saved_usd.cache in its CostRecord is 0, in the books 0\.000001",
     ),
     "a wrong cost": (
         "UPDATE request SET cost = cost + 10000, routing = routing - 10000 WHERE request_id = 'r1'",
