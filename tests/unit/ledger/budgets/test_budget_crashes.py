@@ -92,3 +92,18 @@ async def test_crash_between_settle_and_commit(start: Start, url: str, tmp_path:
     assert b"Ninety-eight" in stored.response
     await answered_again(start, url, tmp_path / "log")
     assert await execute(url, "SELECT response FROM request") == [stored]
+
+
+async def test_sigkill_loses_nothing(url: str, tmp_path: Path) -> None:
+    """What the ledger has said yes to is in the database: there is no queue in the process that could be lost with it."""
+    await killed(url, tmp_path / "log", "settled")
+    assert await books(url) == (["settled"], (0, COST))
+
+
+async def test_shutdown_flushes(start: Start, url: str, tmp_path: Path) -> None:
+    """A stop leaves nothing to write, and nothing that anybody must wait for. Of whole workers: tests/kafka/test_stop.py."""
+    worker = await start("worker")
+    assert isinstance(await deliver(worker, tmp_path / "log"), bytes)
+    await worker.close()
+    assert await books(url) == (["settled"], (0, COST))
+    assert await execute(url, "SELECT 1 FROM worker") == []

@@ -1,6 +1,6 @@
 """Budgets under fire: worker processes on one PostgreSQL, watched from outside, and killed.
 
-`SCRIMP_LONG=1` asks ten times as much of the last two; the first one is always whole.
+`SCRIMP_TEST_LONG=1` asks ten times as much of the last two; the first one is always whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.unit.ledger.conftest import Start
 from tests.unit.ledger.scenario import counters, dollars, drift
 from workers.ledger.verify import verify
 
-LONG = 10 if os.environ.get("SCRIMP_LONG") else 1
+LONG = 10 if os.environ.get("SCRIMP_TEST_LONG") else 1
 SEED = int(os.environ.get("SCRIMP_SEED", "4"))
 WORKERS = 16
 R = TypeVar("R")
