@@ -12,12 +12,12 @@ from tests.kafka.books import account, rows
 from tests.kafka.fleet import Fleet
 from tests.kafka.provider import digest
 from tests.kafka.topics import Topics, eventually, key
-from tests.outage.conftest import OUTAGE_S, SETTINGS, STAGES, Links, later
+from tests.outage.conftest import EVERY, OUTAGE_S, SETTINGS, STAGES, Links, later
 from tests.outage.watching import Cpu, metric, pages, says, seen, well
 from tests.servers.kafka import Broker
 
 
-@pytest.mark.parametrize("how", ["kill", "freeze"])
+@pytest.mark.parametrize("how", ["kill", *(["freeze"] if EVERY else [])])
 async def test_kafka_is_away(how: Literal["kill", "freeze"], kafka: Broker, fleet: Fleet, links: Links, tenant: str) -> None:
     await well(fleet, STAGES)
     in_hand = [r | {"deadline_at": later(OUTAGE_S + 300)} for r in questions(tenant, 6)]

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,7 +18,8 @@ from tests.kafka.fleet import Fleet
 from tests.kafka.topics import PATIENCE_S
 
 SHARE_OF_A_CORE = 0.5
-"""A stage that waits takes a hundredth of a core, one that spins takes a whole one. It is CPU time, not time: a busy machine makes it less."""
+"""A stage that waits takes a hundredth of a core, one that spins a whole one. It is CPU time: a busy machine
+only makes it less."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -98,6 +100,5 @@ class Cpu:
 
 def _cpu_s(pid: int) -> float:
     # After the name, which may hold spaces: utime and stime are the 14th and 15th field of the line.
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
