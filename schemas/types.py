@@ -5,6 +5,7 @@ Nothing here does I/O. A value that does not fit raises pydantic's ValidationErr
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import unicodedata
@@ -64,6 +65,12 @@ def check_tenant(value: str) -> str:
     if "/" in value:
         raise ValueError("must not hold '/'")
     return check_id(value)
+
+
+def user_digest(tenant: str, user: str) -> str:
+    """What stands for a user who was forgotten: `sha256:` and the hex SHA-256 of `tenant/user` in UTF-8. The same user of the same tenant
+    has the same one; whoever can guess an id can check the guess."""
+    return f"sha256:{hashlib.sha256(f'{tenant}/{user}'.encode()).hexdigest()}"
 
 
 _MONEY = re.compile(r"-?[0-9]+(\.[0-9]+)?")

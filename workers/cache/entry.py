@@ -25,6 +25,8 @@ class Entry(BaseModel):
     tenant: str
     user: str | None
     """Set where the answer is shared with nobody else."""
+    asker: str | None = None
+    """Digest of the user whose request made the answer (`schemas.types.user_digest`), so that it can go with them."""
     text: str = Field(repr=False)
     """The last user turn that was answered, which the guard compares."""
     content: str = Field(repr=False)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from schemas import Finished
-from schemas.types import Flag
+from schemas.types import Flag, user_digest
 from workers.cache.entry import Entry, Vector, unpack
 from workers.cache.store import Observe, Store
 from workers.outcomes import Emit, Outcome
@@ -69,6 +69,7 @@ def _entry(event: Finished, at: int) -> Entry | str:
         scope=key.scope,
         tenant=facts.tenant,
         user=facts.user if plan.share == "user" else None,
+        asker=None if facts.user is None else user_digest(facts.tenant, facts.user),
         text=key.text,
         content=event.content,
         finish_reason=event.finish_reason,

@@ -40,6 +40,8 @@ NEIGHBOURS = 5
 SEARCHES_A_CALL = 16
 POINTS_A_CALL = 64
 WRITE_S = 5.0
+ERASE_S = 120.0
+"""It may look at every entry there is."""
 EMBEDDED_MAX = 10_000
 """Entries of an embedded store, which compares with every one: 13 ms a search at this size. A larger cache wants a server."""
 EMBEDDED_NEIGHBOURS = 64
@@ -96,7 +98,7 @@ async def open_store(*, url: str, api_key: str, path: Path | None, collection: s
         client = AsyncQdrantClient(url=url, api_key=api_key or None, check_compatibility=False)
         store = Store(client, collection, dim, observe, timeout_s)
     else:
-        store = Store(await asyncio.to_thread(_embedded, path), collection, dim, observe, None)
+        store = Store(await asyncio.to_thread(embedded, path), collection, dim, observe, None)
     try:
         await store.start()
     except StoreMisfit:
@@ -105,7 +107,8 @@ async def open_store(*, url: str, api_key: str, path: Path | None, collection: s
     return store
 
 
-def _embedded(path: Path | None) -> AsyncQdrantClient:
+def embedded(path: Path | None) -> AsyncQdrantClient:
+    """The engine in this process. `StoreMisfit`: another process holds the directory, or it cannot be used."""
     if path is None:
         return AsyncQdrantClient(location=":memory:")
     with warnings.catch_warnings():
@@ -263,6 +266,26 @@ class Store:
             await self._ask(self._to_write(), lambda c: c.delete(self._collection, points_selector=selector, wait=True))
         except _Failure as e:
             self._observe("error", e.reason)
+
+    async def erase(self, which: models.Filter) -> int:
+        """Delete these entries; how many they were. Makes no collection, and needs no encoder.
+
+        Raises:
+            Unavailable: entries may be left.
+        """
+
+        async def gone() -> int:
+            if not await self._run(self._client.collection_exists(self._collection)):
+                return 0
+            found = await self._run(self._client.count(self._collection, count_filter=which, exact=True))
+            selector = models.FilterSelector(filter=which)
+            await self._run(self._client.delete(self._collection, points_selector=selector, wait=True))
+            return found.count
+
+        try:
+            return await self._within(Budget(None if self._timeout_s is None else ERASE_S), gone())
+        except _Failure as e:
+            raise Unavailable("qdrant", e.reason) from e
 
     def _entry(self, point_id: Any, payload: dict[str, Any] | None) -> Entry | None:
         try:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from workers.cli import ask, dead, demo, doctor, ledger, report, run, schemas, submit, topics, up, watch
+from workers.cli import ask, dead, demo, doctor, forget, ledger, report, run, schemas, submit, topics, up, watch
 
 app = typer.Typer(
     name="scrimp",
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up.up, demo.demo, ask.ask, submit.submit, watch.watch, run.run, report.report, doctor.doctor):
+for command in (up.up, demo.demo, ask.ask, submit.submit, watch.watch, run.run, report.report, forget.forget, doctor.doctor):
     app.command()(command)
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")

@@ -26,7 +26,7 @@ WORKER_KEPT = timedelta(days=1)
 """A worker's row outlives its last heartbeat by this much, for people who look; its absence means stale too."""
 
 _requests = given(id=sa.BigInteger)
-_LOCK = (
+LOCK_BY_ID = (
     sa.select(request.c.id, request.c.ended_at, clock().label("now"))
     .join(_requests, request.c.id == _requests.c.id)
     .order_by(request.c.id)
@@ -60,7 +60,7 @@ async def write_off(connection: AsyncConnection, attempts: Iterable[sa.Row[Any]]
 
 async def write_off_lost(connection: AsyncConnection, requests: Collection[int], stale_s: float) -> None:
     """Write off what is lost among the attempts of these requests, and revise those that have ended."""
-    locked = (await connection.execute(_LOCK, pack_ids(requests))).all()
+    locked = (await connection.execute(LOCK_BY_ID, pack_ids(requests))).all()
     attempts = await read_attempts(connection, requests)
     lost = [a for row in locked for a in attempts[row.id] if is_lost(a, row.now, stale_s)]
     await write_off(connection, lost)
@@ -132,7 +132,7 @@ async def purge_chunk(connection: AsyncConnection, keep: timedelta) -> int:
         due.update((await connection.execute(which.limit(CHUNK))).scalars())
     if due:
         rows = pack_ids(due)
-        await connection.execute(_LOCK, rows)
+        await connection.execute(LOCK_BY_ID, rows)
         await connection.execute(_FORGET_RESPONSE, rows)
         await connection.execute(_FORGET_ANSWERS, rows)
     else:

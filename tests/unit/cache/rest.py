@@ -76,6 +76,11 @@ async def qdrant_over_rest(port: int = 0) -> AsyncIterator[Rest]:
         responses = await engine.query_batch_points(request.match_info["name"], asked.searches)
         return _result([response.model_dump(mode="json") for response in responses])
 
+    @routes.post("/collections/{name}/points/count")
+    async def count(request: web.Request) -> web.Response:
+        asked = models.CountRequest.model_validate(await request.json())
+        return _result(await engine.count(request.match_info["name"], count_filter=asked.filter, exact=bool(asked.exact)))
+
     @routes.post("/collections/{name}/points/delete")
     async def delete(request: web.Request) -> web.Response:
         asked = models.FilterSelector.model_validate(await request.json())

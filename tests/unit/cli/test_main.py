@@ -45,7 +45,7 @@ def test_every_command_has_help_with_an_example_of_itself() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     found = commands(group)
-    names = {"up", "demo", "ask", "submit", "watch", "run", "report", "doctor", "topics", "ledger", "schemas"}
+    names = {"up", "demo", "ask", "submit", "watch", "run", "report", "forget", "doctor", "topics", "ledger", "schemas"}
     assert {path[0] for path, _ in found if path} >= names
     for path, text in found:
         assert f"Example: {' '.join(('scrimp', *path))}" in text, path
