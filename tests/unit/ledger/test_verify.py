@@ -395,3 +395,10 @@ def test_it_stands_on_the_standard_library_and_the_driver_alone() -> None:
     imported = {n.module or "." for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     assert {name.partition(".")[0] for name in imported} - sys.stdlib_module_names == {"asyncpg"}
+
+
+@pytest.mark.parametrize("tokens", [10, 30])
+async def test_half_a_micro_dollar_goes_to_the_even_one(url: str, ledger: Ledger, tokens: int) -> None:
+    await call(ledger, "r", used=Usage(input_tokens=tokens))  # 1.5 or 4.5 micro-dollars
+    await ledger.end([ended(facts("r", user="u"))])
+    assert (await look(url)).problems == []
