@@ -15,7 +15,7 @@ from tests.pipeline.driver import Driver
 from tests.provider.server import Provider, provider
 from workers.encoder.bundled import bundled
 from workers.ledger.migrate import upgrade
-from workers.settings import Http, Kafka, Ledger, Settings
+from workers.settings import Attribute, Http, Kafka, Ledger, Settings
 
 POLICY = """
 models:
@@ -58,6 +58,7 @@ async def pipeline(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
         policy.write_text(POLICY.format(url=server.base_url))
         ledger = Ledger(url=f"sqlite+aiosqlite:///{folder}/ledger.db")
         await upgrade(ledger.url)
-        settings = Settings(kafka=Kafka(**options), ledger=ledger, policy_file=policy, http=Http(port=0))
+        attribute = Attribute(sweep_s=0.5)
+        settings = Settings(kafka=Kafka(**options), ledger=ledger, policy_file=policy, http=Http(port=0), attribute=attribute)
         async with getattr(drivers, request.param)(settings, bundled()) as driver:
             yield Pipeline(driver, server)

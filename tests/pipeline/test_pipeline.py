@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from schemas import Response
+from schemas import Alert, Response
 from tests.pipeline.conftest import Pipeline
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -245,6 +245,15 @@ async def test_a_full_budget_refuses_before_the_call(pipeline: Pipeline) -> None
     assert (quota.reason.code, quota.reason.limit) == ("quota_exceeded", 50)
     assert calls_with(pipeline, "of the islands") == []
     await check_books(pipeline, got)
+
+
+async def test_a_budget_that_refuses_is_told_once(pipeline: Pipeline) -> None:
+    for text in ("Name a spice of the hills", "Name a spice of the coast"):
+        await ask(pipeline, request(text, tenant="broke"))
+    found = await pipeline.driver.until(lambda: [r for r in pipeline.driver.records("alerts") if r.key == b'{"tenant": "broke"}'])
+    (told,) = [Alert.model_validate_json(r.value) for r in found]
+    assert (told.kind, told.evidence["limit_usd"], told.evidence["window"]) == ("budget_share", "0.0000001", "day")
+    assert b"spice" not in found[0].value
 
 
 GOOD: dict[str, Any] = {"tenant": "t", "feature": "f", "messages": [{"role": "user", "content": "q"}]}
