@@ -1,29 +1,42 @@
-"""`python -m bench [NAME ...]`: starts a broker (the tests' choice), runs the benchmarks one after the other, prints their figures."""
+"""`python -m bench [NAME ...]`: runs the benchmarks one after the other and prints their figures; starts the servers they need (the tests'
+choice). `--growth` adds the ledger with three million attempts in it."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import uvloop
 
 from tests.servers import kafka, postgres
 
-NAMES = ("classify", "call", "chain")
+ON_KAFKA = ("classify", "call", "chain")
+NAMES = (*ON_KAFKA, "ledger")
 
 
 def main() -> None:
-    names = sys.argv[1:] or NAMES
-    if wrong := [n for n in names if n not in NAMES]:
-        sys.exit(f"no such benchmark: {', '.join(wrong)}; one of {', '.join(NAMES)}")
-    with tempfile.TemporaryDirectory() as folder, kafka.session(Path(folder)) as broker:
-        print(f"broker: {broker.title}", flush=True)
-        if {"call", "chain"} & set(names):
+    arguments = argparse.ArgumentParser(prog="python -m bench", description="Runs the benchmarks and prints their figures.")
+    arguments.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; none: all of them")
+    arguments.add_argument("--growth", action="store_true", help="ledger: also with three million attempts in it (a few minutes)")
+    given = arguments.parse_args()
+    if wrong := [n for n in given.names if n not in NAMES]:
+        arguments.error(f"no such benchmark: {', '.join(wrong)}; one of {', '.join(NAMES)}")
+    names = given.names or NAMES
+    with ExitStack() as on_exit:
+        if {"call", "chain", "ledger"} & set(names):
+            postgres.SETTINGS["fsync"] = "on"  # as where money is kept
             postgres.server()  # from this thread: it ends with the thread that started it, and those of a benchmark end with its loop
+        if set(ON_KAFKA) & set(names):
+            folder = on_exit.enter_context(tempfile.TemporaryDirectory())
+            broker = on_exit.enter_context(kafka.session(Path(folder)))
+            print(f"broker: {broker.title}", flush=True)
         for name in names:
-            uvloop.run(importlib.import_module(f"bench.{name}").main(broker.bootstrap))
+            run = importlib.import_module(f"bench.{name}").main
+            uvloop.run(run(broker.bootstrap) if name in ON_KAFKA else run(growth=given.growth))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,7 @@ from statistics import median
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from bench.ledger import fresh_ledger
+from bench.fresh import fresh_ledger
 from bench.report import line, verdict
 from schemas import CachePlan, Compressed, Facts, Plan, Prompt, TokensAround
 from schemas.request import Message

@@ -23,7 +23,7 @@ from statistics import median
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from bench.ledger import fresh_ledger
+from bench.fresh import fresh_ledger
 from bench.report import line, quantile, verdict
 from tests.kafka.fleet import Fleet
 from tests.kafka.provider import Provider
