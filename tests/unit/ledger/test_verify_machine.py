@@ -1,4 +1,4 @@
-"""Whatever happens to a ledger by its own verbs, its books are right: two workers, zombies, write-offs, revisions, repeats, purges."""
+"""Whatever happens to a ledger by its own verbs, its books are right: zombies, write-offs, revisions, repeats, purges, erasure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from schemas import Usage
 from tests.unit.ledger.history import ENDINGS, PRICES, asked, ended, settled
 from tests.unit.ledger.scenario import HELLO, execute, facts, hold
-from workers.ledger.database import make_engine
+from workers.ledger.database import Database, make_engine
+from workers.ledger.forget import Person, forget
 from workers.ledger.ledger import Ledger
 from workers.ledger.tables import worker
 from workers.ledger.types import Ask, Granted
@@ -116,6 +117,15 @@ class Machine(RuleBasedStateMachine):
         self.run(self.ledgers[me].purge())
         self.purged = True
 
+    @rule()
+    def forget(self) -> None:
+        self.run(self.forget_the_user())
+
+    async def forget_the_user(self) -> None:
+        database = Database(self.url, 1)
+        await forget(database, Person("acme", "u"))
+        await database.close()
+
     @invariant()
     def the_books_are_right(self) -> None:
         if self.ledgers:
@@ -125,5 +135,5 @@ class Machine(RuleBasedStateMachine):
 
 def test_any_history_of_the_verbs_leaves_the_books_right(url: str) -> None:
     machine = type("Machine", (Machine,), {"url": url})
-    examples = 20 if url.startswith("sqlite") else 5  # to look at the books after every step takes a connection of its own
+    examples = 15 if url.startswith("sqlite") else 3  # to look at the books after every step takes a connection of its own
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=25, deadline=None))
