@@ -13,11 +13,11 @@ from workers.cli.main import app
 
 
 async def scrimp(fleet: Fleet, *words: str, ends_with: int = 0) -> str:
-    """What the command prints; it must end with this exit code."""
+    """What the command prints on standard output; it must end with this exit code."""
     environment = {name: value for name, value in fleet._environment({}).items() if name.startswith("SCRIMP_")}
     done = await asyncio.to_thread(CliRunner().invoke, app, list(words), env=environment, catch_exceptions=False)
     assert done.exit_code == ends_with, done.output
-    return done.output
+    return done.stdout
 
 
 async def figures(fleet: Fleet, *words: str) -> dict[str, Any]:

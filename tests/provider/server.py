@@ -44,6 +44,8 @@ ERRORS: Mapping[str, tuple[int, str, str | None, str]] = {
         "Your input exceeds the context window of this model. Please adjust your input and try again.",
     ),
 }
+QUOTE = ("server_error", "bad_request", "content_policy")
+"""These quote the prompt, as providers do at times."""
 SAYS = {
     "refusal": "I'm sorry, but I can't help with that.",
     "empty": "",
@@ -122,7 +124,8 @@ class Provider:
             kind = "context"
         if kind in ERRORS:
             self.calls.answered(call, ERRORS[kind][0], None)
-            return _error(kind, retry_after=fault.retry_after if fault else None, window=window or 4096, asked=asked)
+            quoted = tokens.text_of(body["messages"][-1]) if kind in QUOTE else ""
+            return _error(kind, quoted, retry_after=fault.retry_after if fault else None, window=window or 4096, asked=asked)
         completion = _completion(body, call.n, fault, f"[call {call.n}] " if self.numbered else "")
         said = json.dumps(completion).encode()
         if kind == "drip":
@@ -165,10 +168,11 @@ class Provider:
         return web.json_response({})
 
 
-def _error(kind: str, retry_after: float | None = None, **words: int) -> web.Response:
+def _error(kind: str, quoted: str, retry_after: float | None = None, **words: int) -> web.Response:
     status, type_, code, message = ERRORS[kind]
     headers = {"Retry-After": f"{retry_after:g}"} if kind == "rate_limit" and retry_after is not None else {}
-    error = {"message": message.format(**words) if words else message, "type": type_, "param": None, "code": code}
+    message = message.format(**words) + (f": {quoted}" if quoted else "")
+    error = {"message": message, "type": type_, "param": None, "code": code}
     return web.json_response({"error": error}, status=status, headers=headers)
 
 

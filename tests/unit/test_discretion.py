@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from typer.testing import CliRunner
 
 from schemas import (
     CacheKey,
@@ -32,6 +33,7 @@ from schemas import (
 )
 from workers import outcomes, policy, topics
 from workers.classify.intake import Asked, read
+from workers.cli.main import app
 from workers.ledger.types import Answer, Settlement, Statement, Stored
 from workers.outcomes import Dead, Emit
 from workers.runtime.client import Record
@@ -162,6 +164,17 @@ def test_settings_tell_no_password(environment: pytest.MonkeyPatch) -> None:
     assert settings.kafka.sasl_password.get_secret_value() == MARK
     for told in (repr(settings), str(settings), repr(settings.kafka), repr(settings.ledger), repr(settings.qdrant)):
         assert MARK not in told
+
+
+@pytest.mark.parametrize("command", ["ledger upgrade", "ledger verify", "report", "topics check", "dead list"])
+def test_a_command_that_reaches_nothing_tells_no_password(environment: pytest.MonkeyPatch, command: str) -> None:
+    environment.setenv("SCRIMP_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    environment.setenv("SCRIMP_KAFKA__REQUEST_TIMEOUT_MS", "1000")
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 1
+    told = [done.output, *(repr(error) for error in _chain(done.exception))]
+    assert "127.0.0.1" in str(told) or "Errno" in str(told), "the test must have reached for it"
+    assert MARK not in str(told)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ PROBE_S = 5.0
 
 async def silent(probes: Mapping[str, Probe]) -> dict[str, str]:
     """Those that do not answer, and why; asked all at once."""
+    probes = dict(probes)  # a start adds to them meanwhile
     whys = await asyncio.gather(*(why_not(name, probe) for name, probe in probes.items()))
     return {name: why for name, why in zip(probes, whys, strict=True) if why is not None}
 
