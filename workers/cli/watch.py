@@ -12,7 +12,7 @@ import typer
 def watch(
     rows: Annotated[int, typer.Option(help="How many of the latest responses to show.", min=1)] = 20,
 ) -> None:
-    """Show the responses as they come, with what each cost and saved, until Ctrl-C.
+    """Show the responses as they come, with what each cost and saved, until Ctrl-C. Tenants' own response topics are watched as well.
 
     Example: scrimp watch --rows 40
     """
@@ -27,15 +27,19 @@ async def _watch(rows: int) -> None:
     from rich.console import Console
 
     from schemas import Response
-    from workers import topics
+    from workers import policy, topics
     from workers.cli.show import Seen, display
     from workers.runtime.client import Client
+    from workers.runtime.provision import wanted
     from workers.settings import load
 
-    async with Client(load().kafka) as client:
-        topic = client.name(topics.RESPONSES)
-        if not (since := await client.ends(topic)):
-            print(f"scrimp: the topic {topic} does not exist: start `scrimp up`, or run `scrimp topics apply`", file=sys.stderr)
+    settings = load()
+    rules = policy.load(settings.policy_file)
+    names = [name for name, topic in wanted(settings.kafka, rules).items() if topic is topics.RESPONSES]
+    async with Client(settings.kafka) as client:
+        since = await client.ends(*names)
+        for missing in sorted(set(names) - {topic for topic, _ in since}):
+            print(f"scrimp: the topic {missing} does not exist: start `scrimp up`, or run `scrimp topics apply`", file=sys.stderr)
             raise typer.Exit(1)
         with display(Console(), rows=rows) as show:
             async for batch in client.follow(since):
