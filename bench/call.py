@@ -32,7 +32,7 @@ from workers.settings import Kafka
 from workers.topics import COMPRESSED, FINISHED
 
 CALLS = 2_000
-ROUNDS = 3
+ROUNDS = 5
 WINDOW = 32
 PARTITIONS = 4
 MEAN_S, MOST_S = 0.1, 1.2
