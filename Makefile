@@ -1,6 +1,6 @@
 # Every target works on its own from a fresh clone: it makes .venv from the locks first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos lint bench lock clean
+.PHONY: help install demo test chaos mutations lint bench lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,9 @@ test: install    ## all tests, on the most real broker and database that can be 
 
 chaos: install   ## ten storms of kills and outages over a whole fleet, judged from outside; ARGS='--seed 7' for one, '--short' as in CI
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+mutations: install  ## break the runtime on purpose, in a copy, and show that the suite notices; ARGS=NAME for one
+	$(BIN)/python -m tests.mutations $(ARGS)
 
 lint: install    ## style, types, import contracts, exported schemas
 	$(BIN)/ruff check
