@@ -108,6 +108,7 @@ def right() -> Evidence:
             "prices": {"mini": [1, 4]},
             "max_tokens": 300,
             "steady_s": 1.0,
+            "start_s": 1.0,
             "seen": [],
         },
         sent=(

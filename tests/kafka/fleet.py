@@ -134,13 +134,13 @@ class Fleet:
 
 
 def health(port: int) -> tuple[int, dict[str, Any]]:
-    """Status and body of `/readyz`; status 0 where nobody answers."""
+    """Status and body of `/readyz`; status 0 where nobody answers, or somebody else: a process that starts does not have its port yet."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()
         return response.status, json.loads(response.read())
-    except (OSError, http.client.HTTPException):
+    except (OSError, http.client.HTTPException, json.JSONDecodeError):
         return 0, {}
     finally:
         connection.close()

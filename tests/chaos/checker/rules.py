@@ -477,6 +477,7 @@ def figures(evidence: Evidence) -> Json:
         "calls_cut_off": len(unbooked(case)),
         "blows": dict(Counter(b.kind for b in evidence.blows)),
         "steady_s": evidence.run["steady_s"],
+        "start_s": evidence.run["start_s"],
     }
 
 
