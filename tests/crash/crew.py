@@ -14,7 +14,7 @@ from tests.kafka.fleet import Fleet
 from tests.kafka.topics import eventually
 
 CUT = Path(__file__).with_name("cut.py")
-QUICK = {"kafka__session_timeout_ms": 2_000, "kafka__heartbeat_interval_ms": 300, "ledger__heartbeat_s": 0.5, "ledger__stale_s": 4}
+QUICK = {"kafka__session_timeout_ms": 1_500, "kafka__heartbeat_interval_ms": 300, "ledger__heartbeat_s": 0.4, "ledger__stale_s": 4}
 """Settings under which the death of a process is soon noticed."""
 ALL = ("classify", "cache", "compress", "call", "attribute")
 """Every stage of the interactive lane; `cache` runs `remember` too."""
@@ -32,7 +32,9 @@ async def start(fleet: Fleet, *names: str, wire: Wire = "plain", afresh: bool = 
     """Have just these processes of their stages. Those that run go on, unless they are wanted `afresh`."""
     stages = {name.partition("-")[0] for name in names}
     for name in fleet.processes:
-        if fleet.running(name) and name.partition("-")[0] in stages and (afresh or name not in names):
+        of = name.partition("-")[0]
+        rival = of in stages or "all" in (of, *stages)
+        if fleet.running(name) and rival and (afresh or name not in names):
             await asyncio.to_thread(fleet.stop, name)
     idle = [name for name in names if not fleet.running(name)]
     await asyncio.to_thread(fleet.start, *idle, by=mortal(fleet, wire), **settings)

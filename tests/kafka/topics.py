@@ -28,7 +28,7 @@ READS = {
     "remember": "finished",
 }
 """Consumer group to the topic it reads, in the order in which a request passes them."""
-READ_HERE = ("compressed", "responses", "costs", "dead", "retry.10s")
+READ_HERE = ("compressed", "compressed.bulk", "responses", "costs", "dead", "retry.10s")
 DELAYED = {"redeliver.retry.10s": "retry.10s", "redeliver.retry.300s": "retry.300s"}
 """The same of the delay topics, which belong to both lanes."""
 PATIENCE_S = 90
@@ -124,6 +124,14 @@ class Topics:
             return condition()
 
         await eventually(holds, otherwise, patience_s)
+
+    async def record(self, topic: str, partition: int, offset: int) -> ConsumerRecord:
+        """What stands there; `topic` with its prefix."""
+        at = TopicPartition(topic, partition)
+        async with AIOKafkaConsumer(bootstrap_servers=self._fleet.broker.bootstrap, enable_auto_commit=False) as consumer:
+            consumer.assign([at])
+            consumer.seek(at, offset)
+            return await consumer.getone()
 
     # -- groups ---------------------------------------------------------------------------------------------------------------
 
