@@ -145,6 +145,17 @@ async def test_killed_after_publishing_it_comes_again_with_the_same_id(start: St
     assert topic.records[0].value == topic.records[1].value
 
 
+async def test_the_id_is_of_what_it_is_about(ledger: Ledger, url: str) -> None:
+    """So whoever reads the topic knows one that it has seen, though the ledger was restored in between."""
+    topic = Topic()
+    await spend(ledger, "a", "9")
+    await rounds(ledger, topic)()
+    await execute(url, sa.delete(alert))
+    await rounds(ledger, topic)()
+    first, again = topic.alerts
+    assert (first.alert_id == again.alert_id, first.at < again.at) == (True, True)
+
+
 async def test_many_workers_tell_once(start: Start, url: str) -> None:
     workers, topic = [await start(f"w{i}") for i in range(4)], Topic()
     for i in range(30):

@@ -129,7 +129,7 @@ async def test_windows_follow_the_clock_of_the_time_zone_and_bounds_cut_between_
     assert len(minutes) == 24
     assert total(minutes.values()) == total(days.values())
     assert EVENING in minutes
-    middle = EVENING + timedelta(minutes=70)  # when r10 came; it ended a little later
+    middle = EVENING + timedelta(minutes=70, seconds=50)  # when r10 ended, to the second
     early, late = await report(url, Question(until=middle)), await report(url, Question(since=middle))
     assert (early.total.requests, late.total.requests) == (10, 14)
     assert early.total + late.total == (await report(url, Question())).total
