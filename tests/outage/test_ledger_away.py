@@ -12,7 +12,7 @@ from tests.kafka.books import account
 from tests.kafka.fleet import Fleet
 from tests.kafka.provider import digest
 from tests.kafka.topics import Topics, eventually
-from tests.outage.conftest import OUTAGE_S, SETTINGS, STAGES, Links, later
+from tests.outage.conftest import IN_HAND_S, OUTAGE_S, SETTINGS, STAGES, Links, later
 from tests.outage.watching import Cpu, metric, pages, says, seen, well
 
 
@@ -27,12 +27,12 @@ async def test_the_ledger_is_away(how: Literal["refuse", "hang"], fleet: Fleet, 
         counts = fleet.provider.counts()
         return all(counts[digest(r)] for r in in_hand)
 
-    fleet.provider.latency(1)
+    fleet.provider.latency(IN_HAND_S)
     await topics.ask(*in_hand)
     await eventually(asked, "the calls never reached the provider")
-    await asyncio.to_thread(fleet.stop, "attribute")
     links.ledger.fail(how)
     try:
+        assert await asyncio.to_thread(fleet.stop, "attribute") == 0, "a stop does not wait for the ledger"
         fleet.provider.latency(0)
         hasty = question(tenant, "hasty", deadline_at=later(OUTAGE_S / 2))
         await topics.ask(*waiting, hasty)

@@ -14,7 +14,7 @@ from tests.kafka.topics import Topics, eventually
 from tests.outage.conftest import EVERY, SETTINGS, STAGES, Links, later
 from tests.outage.watching import Cpu, metric, pages, seen, well
 
-OUTAGE_S = 2.0 * SETTINGS["call__timeout_s"]
+OUTAGE_S = 1.2 * SETTINGS["call__timeout_s"]
 MOST_ATTEMPTS = 6
 FAULTS: dict[str, dict[str, Any]] = {"429": {"kind": "rate_limit", "retry_after": 1}, "500": {"kind": "server_error"}}
 

@@ -12,7 +12,7 @@ import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ TRIES = 6
 """Of a transaction that met a deadlock or a serialization failure."""
 TIMEOUT_S = 30.0
 """Of a whole transaction, waiting for a connection included."""
+CLOSE_S = 2.0
 
 _RETRIED = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _UNREACHABLE = ("08", "57P", "53", "57014", "55P03", "25006")  # connection, shutdown, resources, time-outs, a standby
@@ -166,4 +167,7 @@ class Database:
         raise Unavailable("ledger", f"{TRIES} deadlocks or serialization failures in a row")
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        """Take leave of the server. One that hangs is not waited for: the process ends, and its connections with it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._engine.dispose()
