@@ -9,7 +9,9 @@ import shutil
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -340,30 +342,21 @@ async def test_answers_of_requests_that_never_ended_go_with_time(url: str, ledge
     assert (await look(url)).problems == []
 
 
-async def test_the_books_are_right_at_every_moment(url: str, start: Start) -> None:
-    """While two workers write, whoever looks sees one moment: a counter never runs ahead of the rows."""
-    workers = [await start(), await start()]
-    working = True
+async def test_what_is_written_meanwhile_is_not_looked_at(books: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prices are read first and the attempts later; between them the fleet makes a call at a new price."""
+    requests = verifier._requests
 
-    async def work(me: int) -> int:
-        done = 0
-        while working:
-            await call(workers[me], f"r{me}-{done}")
-            await workers[me].end([ended(facts(f"r{me}-{done}", user="u"))])
-            done += 1
-        return done
+    async def later(database: Any) -> Any:
+        await call(ledger, "r6", rates=replace(ODD, input=Decimal(3)))
+        async for each in requests(database):
+            yield each
 
-    async def look_often() -> list[Findings]:
-        nonlocal working
-        looks: list[Findings] = []
-        while len(looks) < 10 or looks[-1].requests < 20:
-            looks.append(await asyncio.to_thread(asyncio.run, look(url)))
-        working = False
-        return looks
-
-    looks, *_ = await asyncio.gather(look_often(), work(0), work(1))
-    assert [found.problems for found in looks if found.problems] == []
-    assert looks[-1].attempts > looks[0].attempts
+    monkeypatch.setattr(verifier, "_requests", later)
+    found = await look(books)
+    assert (found.requests, found.problems) == (5, [])
+    monkeypatch.undo()
+    found = await look(books)
+    assert (found.requests, found.problems) == (6, [])
 
 
 async def test_of_many_problems_the_first_are_named_and_the_rest_counted(
