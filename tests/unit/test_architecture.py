@@ -45,9 +45,9 @@ def reads_environment(node: ast.AST) -> bool:
 
 
 def is_broad(node: ast.AST) -> bool:
-    """`except:`, `except Exception`, `except (X, BaseException)`, `suppress(Exception)`; not one that cleans up and raises again."""
+    """`except:`, `except Exception`, `except (X, BaseException)`, `suppress(Exception)`; not one that raises at its end."""
     match node:
-        case ast.ExceptHandler(body=[*_, ast.Raise(exc=None)]):
+        case ast.ExceptHandler(body=[*_, ast.Raise()]):
             return False
         case ast.ExceptHandler(type=None):
             return True

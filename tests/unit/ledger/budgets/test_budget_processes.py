@@ -22,7 +22,7 @@ from tests.unit.ledger.scenario import counters, dollars, drift
 from workers.ledger.verify import verify
 
 LONG = 10 if os.environ.get("SCRIMP_TEST_LONG") else 1
-SEED = int(os.environ.get("SCRIMP_SEED", "4"))
+SEED = int(os.environ.get("SCRIMP_TEST_SEED", "4"))
 WORKERS = 16
 R = TypeVar("R")
 ROOM = 7_313
