@@ -27,18 +27,10 @@ class clock(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL functio
     inherit_cache = True
 
 
-class _elements(FunctionElement[Any]):  # noqa: N801
-    name = "elements"
-    inherit_cache = True
+class _rows(FunctionElement[Any]):  # noqa: N801
+    """The JSON parameter, then the columns."""
 
-
-class _member(FunctionElement[str]):  # noqa: N801
-    type = sa.Text()
-    inherit_cache = True
-
-
-class _instant(FunctionElement[datetime]):  # noqa: N801
-    type = Instant()
+    name = "given"
     inherit_cache = True
 
 
@@ -52,52 +44,37 @@ def _(_element: clock, _compiler: SQLCompiler, **_: Any) -> str:
     return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 
 
-@compiles(_elements)
-def _(element: _elements, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"json_array_elements(CAST({compiler.process(element.clauses, **kw)} AS JSON))"
+@compiles(_rows)
+def _(element: _rows, compiler: SQLCompiler, **kw: Any) -> str:
+    parameter, *columns = element.clauses
+    typed, read = [], []
+    for column in columns:
+        name = compiler.preparer.quote(column.name)
+        at = isinstance(column.type, Instant)
+        kind = sa.TIMESTAMP() if at else column.type  # pack writes UTC, without saying so
+        typed.append(f"{name} {compiler.dialect.type_compiler_instance.process(kind)}")
+        read.append(f"timezone('UTC', {name}) AS {name}" if at else name)
+    rows = f"json_to_recordset(CAST({compiler.process(parameter, **kw)} AS JSON)) AS each ({', '.join(typed)})"
+    return f"(SELECT {', '.join(read)} FROM {rows})"
 
 
-@compiles(_elements, "sqlite")
-def _(element: _elements, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"json_each({compiler.process(element.clauses, **kw)})"
+@compiles(_rows, "sqlite")
+def _(element: _rows, compiler: SQLCompiler, **kw: Any) -> str:
+    parameter, *columns = element.clauses
+    names = [column.name for column in columns]
+    read = ", ".join(f"json_extract(value, '$.{name}') AS {compiler.preparer.quote(name)}" for name in names)
+    return f"(SELECT {read} FROM json_each({compiler.process(parameter, **kw)}))"
 
 
-@compiles(_member)
-def _(element: _member, compiler: SQLCompiler, **kw: Any) -> str:
-    value, name = element.clauses
-    return f"({compiler.process(value, **kw)} ->> {compiler.process(name, **kw)})"
+def given(parameter: str = "given", /, **columns: type[TypeEngine[Any]] | TypeEngine[Any]) -> sa.TableValuedAlias:
+    """The JSON `parameter` (see `pack`) as a table of its name with these columns."""
+    each = [sa.column(name, sa.types.to_instance(kind)) for name, kind in columns.items()]
+    return _rows(sa.bindparam(parameter, type_=sa.Text), *each).table_valued(*each, name=parameter)
 
 
-@compiles(_member, "sqlite")
-def _(element: _member, compiler: SQLCompiler, **kw: Any) -> str:
-    value, name = element.clauses
-    return f"json_extract({compiler.process(value, **kw)}, '$.' || {compiler.process(name, **kw)})"
-
-
-@compiles(_instant)
-def _(element: _instant, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"timezone('UTC', CAST({compiler.process(element.clauses, **kw)} AS TIMESTAMP))"
-
-
-@compiles(_instant, "sqlite")
-def _(element: _instant, compiler: SQLCompiler, **kw: Any) -> str:
-    return compiler.process(element.clauses, **kw)
-
-
-def given(**columns: type[TypeEngine[Any]]) -> sa.Subquery:
-    """The JSON parameter `given` (see `pack`) as a table with these columns."""
-    each = _elements(sa.bindparam("given", type_=sa.Text)).table_valued("value", name="element")
-
-    def column(name: str, kind: type[TypeEngine[Any]]) -> sa.Label[Any]:
-        member = _member(each.c.value, sa.literal_column(f"'{name}'"))
-        return (_instant(member) if kind is Instant else sa.cast(member, kind)).label(name)
-
-    return sa.select(*(column(name, kind) for name, kind in columns.items())).subquery("given")
-
-
-def pack(rows: Iterable[dict[str, Any]]) -> dict[str, str]:
+def pack(rows: Iterable[dict[str, Any]], parameter: str = "given") -> dict[str, str]:
     """The parameter of a statement that reads `given`."""
-    return {"given": json.dumps(list(rows), ensure_ascii=False, default=_text)}
+    return {parameter: json.dumps(list(rows), ensure_ascii=False, default=_text)}
 
 
 def pack_ids(ids: Iterable[int]) -> dict[str, str]:
