@@ -23,7 +23,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from workers.pipeline import STAGES
 
 PREFIX = "SCRIMP_"
-NOT_OURS = frozenset({"SCRIMP_BENCH_DATA", "SCRIMP_TEST_KAFKA", "SCRIMP_TEST_POSTGRES", "SCRIMP_TEST_LONG", "SCRIMP_TEST_SEED", "SCRIMP_REQUIRE"})
+NOT_OURS = frozenset(
+    {"SCRIMP_BENCH_DATA", "SCRIMP_TEST_KAFKA", "SCRIMP_TEST_POSTGRES", "SCRIMP_TEST_LONG", "SCRIMP_TEST_SEED", "SCRIMP_REQUIRE"}
+)
 """Read by the tests and the benchmarks, not by the fleet."""
 
 

@@ -28,7 +28,7 @@ CACHE = Counter("scrimp_cache_total", "What the cache did with a request.", ["ev
 COMPRESS = Counter("scrimp_compress_total", "What the compressor did with a document.", ["event", "reason"])
 ATTEMPTS = Counter("scrimp_attempts_total", "Provider calls, by the policy's model name and outcome.", ["model", "outcome"])
 OVERRUNS = Counter("scrimp_overruns_total", "Provider calls that came to more than was reserved for them.", ["model", "why"])
-"""why: output (the model wrote more than max_tokens), input (it counts the prompt otherwise than we do), price (billed by no known rate)."""
+"""why: output (more than max_tokens), input (it counts the prompt otherwise than we do), price (billed by no known rate)."""
 
 REQUESTS = Counter("scrimp_requests_total", "Ended requests.", ["lane", "feature", "status", "tier", "source"])
 REQUEST_SECONDS = Histogram(
