@@ -152,12 +152,12 @@ class Database:
         Raises:
             Unavailable: the database cannot be reached. Whether the transaction took place is unknown; the verbs may be repeated.
         """
-        options = {"reads_only": True} if reads_only else {}
         for tries in range(TRIES):
             async with reaching():
                 try:
                     async with asyncio.timeout(self._timeout_s), self._engine.connect() as connection:
-                        connection = await connection.execution_options(**options)
+                        if reads_only:
+                            await connection.execution_options(reads_only=True)
                         async with connection.begin():
                             return await work(connection)
                 except DBAPIError as error:

@@ -7,12 +7,14 @@ revision of the CostRecord.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from schemas import Facts
 from workers.ledger.rows import Key, claim, is_lost, key_of, lock, read_attempts, to_attempt
 from workers.ledger.sweep import write_off
 from workers.ledger.tables import request
@@ -29,16 +31,22 @@ _END = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request's row, locked."""
+
+    id: int
+    body_hash: str
+    new: bool = False
+    """Claimed just now: there are no attempts."""
+    ended: bool = False
+    response: bytes | None = None
+    cost_record: bytes = b""
+
+
 async def end_batch(connection: AsyncConnection, endings: list[Ending], *, stale_s: float) -> list[Closed]:
-    await claim(connection, (e.facts for e in endings))
-    locked = await lock(connection, {key_of(e.facts) for e in endings}, with_bytes=True)
-    rows = {(r.tenant, r.request_id): r for r in locked}
-    now: datetime = locked[0].now
-    attempts = await read_attempts(connection, [r.id for r in locked if r.ended_at is None])
-    lost = [a for of_one in attempts.values() for a in of_one if is_lost(a, now, stale_s)]
-    if lost:
-        await write_off(connection, lost)
-        attempts |= await read_attempts(connection, {a.request for a in lost})
+    rows, now = await _load(connection, endings)
+    attempts = await _attempts(connection, [row.id for row in rows.values() if not (row.new or row.ended)], now, stale_s)
     stored: dict[Key, Stored] = {}
     changed: list[dict[str, Any]] = []
     answers: list[Closed] = []
@@ -49,10 +57,10 @@ async def end_batch(connection: AsyncConnection, endings: list[Ending], *, stale
             answers.append(Conflict())
         elif key in stored:
             answers.append(stored[key])
-        elif row.ended_at is not None:
+        elif row.ended:
             answers.append(Used() if row.response is None else Stored(row.response, row.cost_record, first=False))
         else:
-            books = Books(tuple(map(to_attempt, attempts[row.id])), now, revision=1)
+            books = Books(tuple(map(to_attempt, attempts.get(row.id, ()))), now, revision=1)
             statement = ending.state(books)
             changed.append(_values(ending, statement, books, row.id))
             answers.append(Stored(statement.response, statement.cost_record, first=True))
@@ -60,6 +68,38 @@ async def end_batch(connection: AsyncConnection, endings: list[Ending], *, stale
     if changed:
         await connection.execute(_END, changed)
     return answers
+
+
+async def _load(connection: AsyncConnection, endings: list[Ending]) -> tuple[dict[Key, _Request], datetime]:
+    """The requests, claimed if they are not there, and locked."""
+    facts: dict[Key, Facts] = {}
+    for ending in endings:
+        facts.setdefault(key_of(ending.facts), ending.facts)
+    # What a model answered was opened, so its row is there: in the ordinary case nothing is tried in vain.
+    unopened = [each.facts for each in endings if each.source != "model"]
+    claimed = await claim(connection, unopened) if unopened else ()
+    new = {(r.tenant, r.request_id): r for r in claimed}
+    older = facts.keys() - new.keys()
+    locked = await lock(connection, older, with_bytes=True) if older else ()
+    if len(locked) < len(older):  # it was there once: the database was restored
+        await claim(connection, facts.values())
+        new, locked = {}, await lock(connection, facts.keys(), with_bytes=True)
+    rows = {key: _Request(r.id, facts[key].body_hash, new=True) for key, r in new.items()}
+    for r in locked:
+        rows[r.tenant, r.request_id] = _Request(
+            r.id, r.body_hash, ended=r.ended_at is not None, response=r.response, cost_record=r.cost_record
+        )
+    return rows, next(r.now for r in (*locked, *new.values()))
+
+
+async def _attempts(connection: AsyncConnection, requests: list[int], now: datetime, stale_s: float) -> dict[int, list[sa.Row[Any]]]:
+    """Of these requests; those whose owner is lost are written off."""
+    attempts = await read_attempts(connection, requests)
+    lost = [a for of_one in attempts.values() for a in of_one if is_lost(a, now, stale_s)]
+    if lost:
+        await write_off(connection, lost)
+        attempts |= await read_attempts(connection, {a.request for a in lost})
+    return attempts
 
 
 def _values(ending: Ending, statement: Statement, books: Books, request_id: int) -> dict[str, Any]:

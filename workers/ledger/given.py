@@ -1,7 +1,7 @@
 """A list of keys or values as a table inside a statement: `given(tenant=Text, …)` reads one JSON parameter named `given`.
 
 So a statement has one text whatever the size of the batch, both databases keep it prepared, and it is written once for both.
-Here too: the database's clock. Nothing here fails; a value that is not JSON is a TypeError of `pack`.
+Here too: the database's clock, and two statements in one. Nothing here fails; a value that is not JSON is a TypeError of `pack`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -85,3 +86,20 @@ def _text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
     raise TypeError(f"not a value of a statement: {type(value).__name__}")
+
+
+class Together:
+    """Two statements that write, neither what the other reads. PostgreSQL is sent them as one, which saves a round trip; SQLite knows no
+    such thing, and has no round trips."""
+
+    def __init__(self, first: sa.Update, then: sa.Insert | sa.Update) -> None:
+        self._apart = first, then
+        self._joined = then.add_cte(first.cte("first"))
+
+    async def execute(self, connection: AsyncConnection, *parameters: dict[str, Any]) -> None:
+        """`parameters` of the first, and of the other."""
+        if connection.dialect.name == "postgresql":
+            await connection.execute(self._joined, parameters[0] | parameters[1])
+        else:
+            for statement, given_to_it in zip(self._apart, parameters, strict=True):
+                await connection.execute(statement, given_to_it)

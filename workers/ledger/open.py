@@ -7,21 +7,36 @@ A reserved attempt whose owner is lost is first written off as unconfirmed, in a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeEngine
 
 from workers.ledger.budgets import window
-from workers.ledger.given import given, pack
+from workers.ledger.given import Together, given, pack, pack_ids
 from workers.ledger.rates import price_row
-from workers.ledger.rows import Key, claim, is_lost, key_of, lives_until, lock, move, read_attempts, to_attempt
-from workers.ledger.tables import Instant, attempt, budget_usage, price
+from workers.ledger.rows import (
+    MOVE,
+    Amount,
+    Key,
+    Transfer,
+    claim,
+    is_lost,
+    key_of,
+    lives_until,
+    lock,
+    pack_moves,
+    read_attempts,
+    to_attempt,
+)
+from workers.ledger.tables import Ids, Instant, attempt, budget_usage, price
 from workers.ledger.types import (
     UNIT,
     Answered,
@@ -35,7 +50,6 @@ from workers.ledger.types import (
     Hold,
     Late,
     Opened,
-    Rates,
     Refused,
     to_dollars,
     to_units,
@@ -46,8 +60,6 @@ HELD_S = (0.05, 2.0)
 
 CounterKey = tuple[str, str, str, datetime]
 """(scope, kind, window, start)"""
-PriceKey = tuple[str, str, Rates]
-"""(model, provider, rates)"""
 
 
 class Lost(Exception):
@@ -59,21 +71,24 @@ class Lost(Exception):
 
 
 class Forgotten(Exception):
-    """A counter that this process saw committed is not there (the database was restored): `Seen` must be dropped."""
+    """A counter that this process saw committed is not there, or is another (the database was restored): `Seen` must be dropped."""
 
 
 @dataclass(slots=True)
 class Seen:
-    """Rows this process knows to be committed, so that it need not insert them. Only a shortcut."""
+    """Rows this process knows to be committed, so that it need not insert them or look for them. Only a shortcut."""
 
-    counters: set[CounterKey] = field(default_factory=set)
+    counters: dict[CounterKey, int] = field(default_factory=dict)
+    """Their ids."""
     prices: set[str] = field(default_factory=set)
 
-    def add(self, counters: set[CounterKey], prices: set[str]) -> None:
-        for known, more in ((self.counters, counters), (self.prices, prices)):
-            if len(known) > 100_000:
-                known.clear()
-            known.update(more)  # type: ignore[arg-type]
+    def add(self, counters: Mapping[CounterKey, int], prices: set[str]) -> None:
+        if len(self.counters) > 100_000:
+            self.counters.clear()
+        if len(self.prices) > 100_000:
+            self.prices.clear()
+        self.counters.update(counters)
+        self.prices.update(prices)
 
 
 @dataclass(slots=True)
@@ -99,35 +114,68 @@ class _Request:
 class _Counter:
     id: int
     used: int
-    added: int = 0
+    """What this transaction has granted so far included."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A hold where it counts, in the units of its counter."""
+
+    hold: Hold
+    key: CounterKey
+    amount: int
+    limit: int
 
 
 async def open_batch(
     connection: AsyncConnection, asks: list[Ask], *, owner: str, stale_s: float, seen: Seen
-) -> tuple[list[Opened], set[CounterKey], set[str]]:
-    """The answers, and the counters and prices that exist once this is committed.
+) -> tuple[list[Opened], dict[CounterKey, int], set[str]]:
+    """The answers, and the counters (with their ids) and prices that exist once this is committed.
 
     Raises:
         Lost, Forgotten: see there; the caller acts on it and calls again.
     """
     requests, now = await _load(connection, asks, stale_s)
     prices = await _add_prices(connection, asks, seen)
-    counters = await _lock_counters(connection, asks, now, seen)
+    places = [_places(ask, now) for ask in asks]
+    counters = await _lock_counters(connection, {place.key for of_one in places for place in of_one}, seen)
     answers: list[Opened] = []
     granted: list[dict[str, Any]] = []
-    for ask in asks:
+    transfers: list[Transfer] = []
+    for ask, of_one, price_id in zip(asks, places, prices, strict=True):
         row = requests[key_of(ask.facts)]
-        answer = _answer(ask, row, counters, now, owner)
+        answer = _answer(ask, row, of_one, counters, now, owner)
         answers.append(answer)
         if isinstance(answer, Granted) and row.reserved is None:
             until = now + timedelta(seconds=min(ask.ttl_s, stale_s))
             row.reserved = _Reserved(answer.n, (owner, ask.seq), until)
-            price_id = None if ask.rates is None else prices[ask.model, ask.provider, ask.rates]
-            granted.append(_reserve(ask, row.id, answer.n, counters, now) | {"worker": owner, "price_id": price_id})
-    await move(connection, ((c.id, c.added, 0) for c in counters.values()))
+            # Once in each counter: two budgets of a policy may share one.
+            mine = {place.key: place.amount for place in of_one}
+            for key, amount in mine.items():
+                counters[key].used += amount
+            attempt_row = _attempt(ask, row.id, answer.n, [counters[key].id for key in mine], now)
+            granted.append(attempt_row | {"worker": owner, "price_id": price_id})
+            transfers.append(Transfer(attempt_row["usage_ids"], Amount(attempt_row["reserved_usd"], ask.tokens), Amount()))
     if granted:
-        await connection.execute(sa.insert(attempt), granted)
-    return answers, set(counters), set(prices.values())
+        await _RESERVE.execute(connection, pack_moves(transfers), pack(granted))
+    return answers, {key: counter.id for key, counter in counters.items()}, {each for each in prices if each is not None}
+
+
+def _places(ask: Ask, now: datetime) -> list[_Place]:
+    usd = to_units(ask.usd)
+    return [
+        _Place(hold, _counter_key(hold, now), usd if hold.kind == "usd" else ask.tokens, _limit(hold.kind, hold.limit))
+        for hold in ask.holds
+    ]
+
+
+def _counter_key(hold: Hold, now: datetime) -> CounterKey:
+    return hold.scope, hold.kind, hold.window, window(hold.window, hold.timezone, now)[0]
+
+
+@lru_cache(maxsize=4096)
+def _limit(kind: str, limit: Decimal | int) -> int:
+    return int((Decimal(limit) / UNIT).to_integral_value(ROUND_FLOOR)) if kind == "usd" else int(limit)
 
 
 async def _load(connection: AsyncConnection, asks: list[Ask], stale_s: float) -> tuple[dict[Key, _Request], datetime]:
@@ -158,7 +206,9 @@ async def _load(connection: AsyncConnection, asks: list[Ask], stale_s: float) ->
     return requests, now
 
 
-def _answer(ask: Ask, row: _Request, counters: Mapping[CounterKey, _Counter], now: datetime, owner: str) -> Opened:
+def _answer(
+    ask: Ask, row: _Request, places: Sequence[_Place], counters: Mapping[CounterKey, _Counter], now: datetime, owner: str
+) -> Opened:
     known = tuple(row.attempts)
     if row.body_hash != ask.facts.body_hash:
         return Conflict()
@@ -173,31 +223,32 @@ def _answer(ask: Ask, row: _Request, counters: Mapping[CounterKey, _Counter], no
         return Answered(known)
     if sum(a.state != "abandoned" for a in known) >= ask.max_attempts:
         return Exhausted(known)
-    if refused := _refusal(ask, known, counters, now):
+    if refused := _refusal(ask, places, known, counters, now):
         return refused
     if now >= ask.facts.deadline_at:
         return Late(known)
     return Granted(len(known) + 1, known)
 
 
-def _refusal(ask: Ask, known: tuple[Attempt, ...], counters: Mapping[CounterKey, _Counter], now: datetime) -> Refused | None:
+def _refusal(
+    ask: Ask, places: Sequence[_Place], known: tuple[Attempt, ...], counters: Mapping[CounterKey, _Counter], now: datetime
+) -> Refused | None:
     """The first budget that is full, else the first that wants a cheaper tier."""
     degraded = None
-    for hold in ask.holds:
-        counter = counters[_counter_key(hold, now)]
-        used = counter.used + counter.added
-        after = used + _amount(ask, hold)
-        limit = _limit(hold)
-        full = after > limit or limit <= 0
+    for place in places:
+        hold, limit = place.hold, place.limit
+        used = counters[place.key].used
+        full = used + place.amount > limit or limit <= 0
         dearer = hold.degrade_at is not None and ask.tier != "light" and used < limit  # a cheaper tier may still fit
         if full and not dearer:
-            return _refused(ask, hold, used, now, known, degrade=False)
+            return _refused(place, used, now, known, degrade=False)
         if dearer and (full or used >= Decimal(str(hold.degrade_at)) * limit):
-            degraded = degraded or _refused(ask, hold, used, now, known, degrade=True)
+            degraded = degraded or _refused(place, used, now, known, degrade=True)
     return degraded
 
 
-def _refused(ask: Ask, hold: Hold, used: int, now: datetime, known: tuple[Attempt, ...], *, degrade: bool) -> Refused:
+def _refused(place: _Place, used: int, now: datetime, known: tuple[Attempt, ...], *, degrade: bool) -> Refused:
+    hold = place.hold
     return Refused(
         kind=hold.kind,
         scope=json.loads(hold.scope),
@@ -206,23 +257,24 @@ def _refused(ask: Ask, hold: Hold, used: int, now: datetime, known: tuple[Attemp
         resets_at=window(hold.window, hold.timezone, now)[1],
         degrade=degrade,
         attempts=known,
-        waits=hold.waits and _amount(ask, hold) <= _limit(hold) > 0,
+        waits=hold.waits and place.amount <= place.limit > 0,
     )
 
 
-def _amount(ask: Ask, hold: Hold) -> int:
-    return to_units(ask.usd) if hold.kind == "usd" else ask.tokens
+# ---- attempts
+
+_RESERVED: dict[str, type[TypeEngine[Any]] | TypeEngine[Any]] = {
+    "request": sa.BigInteger,
+    "n": sa.Integer,
+    **dict.fromkeys(("worker", "tier", "model", "provider", "state", "price_id"), sa.Text),
+    **dict.fromkeys(("seq", "reserved_usd", "reserved_tokens"), sa.BigInteger),
+    "usage_ids": Ids,
+    **dict.fromkeys(("opened_at", "expires_at"), Instant),
+}
+_RESERVE = Together(MOVE, sa.insert(attempt).from_select(list(_RESERVED), sa.select(given(**_RESERVED))))
 
 
-def _limit(hold: Hold) -> int:
-    return int((Decimal(hold.limit) / UNIT).to_integral_value(ROUND_FLOOR)) if hold.kind == "usd" else int(hold.limit)
-
-
-def _reserve(ask: Ask, request: int, n: int, counters: Mapping[CounterKey, _Counter], now: datetime) -> dict[str, Any]:
-    """The attempt's row; its amounts are added to the counters, once in each (two budgets of a policy may share one)."""
-    mine = {_counter_key(hold, now): _amount(ask, hold) for hold in ask.holds}
-    for key, amount in mine.items():
-        counters[key].added += amount
+def _attempt(ask: Ask, request: int, n: int, usage_ids: list[int], now: datetime) -> dict[str, Any]:
     return {
         "request": request,
         "n": n,
@@ -233,7 +285,7 @@ def _reserve(ask: Ask, request: int, n: int, counters: Mapping[CounterKey, _Coun
         "state": "reserved",
         "reserved_usd": to_units(ask.usd),
         "reserved_tokens": ask.tokens,
-        "usage_ids": [counters[key].id for key in mine],
+        "usage_ids": usage_ids,
         "opened_at": now,
         "expires_at": now + timedelta(seconds=ask.ttl_s),
     }
@@ -250,46 +302,43 @@ _ADD_COUNTERS = (
     )
     .on_conflict_do_nothing(index_elements=["scope", "kind", "window", "starts_at"])
 )
+_counters = budget_usage.c
+_FIND_COUNTERS = sa.select(_counters.id, _keys).join(
+    _keys,
+    (_counters.scope == _keys.c.scope)
+    & (_counters.kind == _keys.c.kind)
+    & (_counters.window == _keys.c.window)
+    & (_counters.starts_at == _keys.c.starts_at),
+)
+_ids = given(id=sa.BigInteger)
 _LOCK_COUNTERS = (
     sa.select(
-        budget_usage.c.id,
-        budget_usage.c.scope,
-        budget_usage.c.kind,
-        budget_usage.c.window,
-        budget_usage.c.starts_at,
-        (budget_usage.c.reserved + budget_usage.c.spent).label("used"),
+        _counters.id,
+        _counters.scope,
+        _counters.kind,
+        _counters.window,
+        _counters.starts_at,
+        (_counters.reserved + _counters.spent).label("used"),
     )
-    .join(
-        _keys,
-        (budget_usage.c.scope == _keys.c.scope)
-        & (budget_usage.c.kind == _keys.c.kind)
-        & (budget_usage.c.window == _keys.c.window)
-        & (budget_usage.c.starts_at == _keys.c.starts_at),
-    )
-    .order_by(budget_usage.c.id)
+    .join(_ids, _counters.id == _ids.c.id)
+    .order_by(_counters.id)
     .with_for_update(of=budget_usage, key_share=True)
 )
 
 
-def _counter_key(hold: Hold, now: datetime) -> CounterKey:
-    return hold.scope, hold.kind, hold.window, window(hold.window, hold.timezone, now)[0]
-
-
-async def _lock_counters(connection: AsyncConnection, asks: list[Ask], now: datetime, seen: Seen) -> dict[CounterKey, _Counter]:
-    keys = {_counter_key(hold, now) for ask in asks for hold in ask.holds}
+async def _lock_counters(connection: AsyncConnection, keys: set[CounterKey], seen: Seen) -> dict[CounterKey, _Counter]:
     if not keys:
         return {}
-    if missing := keys - seen.counters:
-        await connection.execute(_ADD_COUNTERS, _pack_counters(missing))
-    found = await connection.execute(_LOCK_COUNTERS, _pack_counters(keys))
-    counters = {(c.scope, c.kind, c.window, c.starts_at): _Counter(c.id, c.used) for c in found}
-    if len(counters) < len(keys):
+    ids = {key: known for key in keys if (known := seen.counters.get(key)) is not None}
+    if missing := keys - ids.keys():
+        rows = pack({"scope": s, "kind": k, "window": w, "starts_at": t} for s, k, w, t in missing)
+        await connection.execute(_ADD_COUNTERS, rows)
+        ids |= {(c.scope, c.kind, c.window, c.starts_at): c.id for c in await connection.execute(_FIND_COUNTERS, rows)}
+    found = await connection.execute(_LOCK_COUNTERS, pack_ids(ids.values()))
+    counters = {(scope, kind, window, start): _Counter(id_, used) for id_, scope, kind, window, start, used in found}
+    if counters.keys() != keys:
         raise Forgotten
     return counters
-
-
-def _pack_counters(keys: set[CounterKey]) -> dict[str, str]:
-    return pack({"scope": s, "kind": k, "window": w, "starts_at": t} for s, k, w, t in keys)
 
 
 # ---- prices
@@ -297,11 +346,18 @@ def _pack_counters(keys: set[CounterKey]) -> dict[str, str]:
 _ADD_PRICES = insert(price).on_conflict_do_nothing(index_elements=["id"])
 
 
-async def _add_prices(connection: AsyncConnection, asks: list[Ask], seen: Seen) -> dict[PriceKey, str]:
-    """The id of each price that is asked at."""
-    rows = {(ask.model, ask.provider, ask.rates): None for ask in asks if ask.rates is not None}
-    priced = {key: price_row(*key) for key in rows}
-    missing = {row["id"]: row for row in priced.values() if row["id"] not in seen.prices}
+async def _add_prices(connection: AsyncConnection, asks: list[Ask], seen: Seen) -> list[str | None]:
+    """The id of the price that each is asked at."""
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    ids: list[str | None] = []
+    for ask in asks:
+        if ask.rates is None:
+            ids.append(None)
+            continue
+        key = (ask.model, ask.provider, id(ask.rates))  # one object for all asks of a model: to hash its decimals each time is dear
+        row = rows.get(key) or rows.setdefault(key, price_row(ask.model, ask.provider, ask.rates))
+        ids.append(row["id"])
+    missing = {row["id"]: row for row in rows.values() if row["id"] not in seen.prices}
     if missing:
         await connection.execute(_ADD_PRICES, [missing[digest] for digest in sorted(missing)])
-    return {key: row["id"] for key, row in priced.items()}
+    return ids

@@ -7,6 +7,7 @@ guarded by its request's row. What a lock had to wait for is read by a *new* sta
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -168,38 +169,46 @@ class Transfer:
     spent: Amount
 
 
-_counters = given(id=sa.BigInteger)
-_LOCK_COUNTERS = (
-    sa.select(budget_usage.c.id, budget_usage.c.kind)
-    .join(_counters, budget_usage.c.id == _counters.c.id)
+_moves = given("moves", **dict.fromkeys(("id", "reserved_usd", "reserved_tokens", "spent_usd", "spent_tokens"), sa.BigInteger))
+_in_order = (
+    sa.select(_moves)
+    .join(budget_usage, budget_usage.c.id == _moves.c.id)
     .order_by(budget_usage.c.id)
     .with_for_update(of=budget_usage, key_share=True)
+    .subquery("in_order")
 )
-_moves = given(id=sa.BigInteger, reserved=sa.BigInteger, spent=sa.BigInteger)
-_MOVE = (
-    sa.update(budget_usage)
-    .where(budget_usage.c.id == _moves.c.id)
-    .values(reserved=budget_usage.c.reserved + _moves.c.reserved, spent=budget_usage.c.spent + _moves.c.spent)
-)
+
+
+def _add(moves: sa.FromClause) -> sa.Update:
+    def more(column: str) -> sa.ColumnElement[int]:
+        usd, tokens = moves.c[f"{column}_usd"], moves.c[f"{column}_tokens"]
+        return budget_usage.c[column] + sa.case((budget_usage.c.kind == sa.literal_column("'usd'"), usd), else_=tokens)
+
+    return sa.update(budget_usage).where(budget_usage.c.id == moves.c.id).values(reserved=more("reserved"), spent=more("spent"))
+
+
+MOVE = _add(_moves)
+"""Add what the transfers say to counters that are locked already."""
+LOCK_AND_MOVE = _add(_in_order)
+"""The same to counters that are not: the inner select locks them by id. What a counter had meanwhile is added to, for an update reads the
+newest version of the row it changes."""
+
+
+def pack_moves(transfers: Iterable[Transfer]) -> dict[str, str]:
+    """The parameter of both: what the transfers come to, a row a counter. There may be none."""
+    sums: dict[int, list[int]] = {}
+    for each in transfers:
+        amounts = each.reserved.usd, each.reserved.tokens, each.spent.usd, each.spent.tokens
+        for counter in each.usage_ids:
+            if known := sums.get(counter):
+                known[:] = map(operator.add, known, amounts)
+            else:
+                sums[counter] = list(amounts)
+    columns = _moves.c.keys()
+    return pack((dict(zip(columns, (counter, *sums[counter]), strict=True)) for counter in sorted(sums)), "moves")
 
 
 async def transfer(connection: AsyncConnection, transfers: Sequence[Transfer]) -> None:
     """Lock the counters by id and add what the transfers say."""
-    touched = {counter for each in transfers for counter in each.usage_ids}
-    if not touched:
-        return
-    kinds = {row.id: row.kind for row in await connection.execute(_LOCK_COUNTERS, pack_ids(touched))}
-    reserved, spent = dict.fromkeys(touched, 0), dict.fromkeys(touched, 0)
-    for each in transfers:
-        for counter in each.usage_ids:
-            usd = kinds[counter] == "usd"
-            reserved[counter] += each.reserved.usd if usd else each.reserved.tokens
-            spent[counter] += each.spent.usd if usd else each.spent.tokens
-    await move(connection, ((counter, reserved[counter], spent[counter]) for counter in touched))
-
-
-async def move(connection: AsyncConnection, changes: Iterable[tuple[int, int, int]]) -> None:
-    """Add (counter id, reserved, spent). The counters are locked already."""
-    rows = [{"id": counter, "reserved": reserved, "spent": spent} for counter, reserved, spent in changes if reserved or spent]
-    if rows:
-        await connection.execute(_MOVE, pack(rows))
+    if any(each.usage_ids for each in transfers):
+        await connection.execute(LOCK_AND_MOVE, pack_moves(transfers))

@@ -7,51 +7,82 @@ ended, its CostRecord gets another revision, which the sweep publishes.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeEngine
 
 from schemas import CostRecord, Usage
-from workers.ledger.given import clock, given, pack_ids
+from schemas.cost import AttemptState
+from workers.ledger.given import Together, clock, given, pack, pack_ids
 from workers.ledger.revision import revise
-from workers.ledger.rows import Amount, Transfer, lock, pack_answer, read_attempts, to_attempt, transfer
+from workers.ledger.rows import LOCK_AND_MOVE, Amount, Transfer, pack_answer, pack_moves, read_attempts, to_attempt
 from workers.ledger.tables import attempt, request
 from workers.ledger.types import Settled, Settlement, to_units
 
-_requests = given(id=sa.BigInteger)
-_STATES = sa.select(
-    attempt.c.request,
-    attempt.c.n,
-    attempt.c.state,
-    attempt.c.reserved_usd,
-    attempt.c.reserved_tokens,
-    attempt.c.cost,
-    attempt.c.used_tokens,
-    attempt.c.usage_ids,
-).join(_requests, attempt.c.request == _requests.c.id)
+Key = tuple[str, str, int]
+"""(tenant, request_id, n)"""
+_Change = tuple[sa.Row[Any], Settlement, Amount]
+"""An attempt as it was, and what it becomes."""
 
-_SETTLED = ("state", "cost", "used_tokens", "verdict", "outcome", "answer", "estimated", *Usage.model_fields)
-_SETTLE = (
+_booked = given(tenant=sa.Text, request_id=sa.Text, n=sa.Integer)
+_LOCK: sa.Select[Any] = (
+    sa.select(
+        request.c.tenant,
+        request.c.request_id,
+        request.c.ended_at,
+        attempt.c.request,
+        attempt.c.n,
+        attempt.c.state,
+        attempt.c.reserved_usd,
+        attempt.c.reserved_tokens,
+        attempt.c.cost,
+        attempt.c.used_tokens,
+        attempt.c.usage_ids,
+    )
+    .select_from(_booked)
+    .join(request, (request.c.tenant == _booked.c.tenant) & (request.c.request_id == _booked.c.request_id))
+    .join(attempt, (attempt.c.request == request.c.id) & (attempt.c.n == _booked.c.n))
+    .order_by(request.c.id, attempt.c.n)
+    .with_for_update(of=[request, attempt], key_share=True)
+)
+"""Locks the requests by id and reads the attempts that are settled. They were granted before, so they are here; and each is locked as well,
+after its request, so that a lock that had to wait gives its newest version."""
+
+_SETTLED: dict[str, type[TypeEngine[Any]]] = {
+    "state": sa.Text,
+    "cost": sa.BigInteger,
+    "used_tokens": sa.BigInteger,
+    "verdict": sa.Text,
+    "outcome": sa.Text,
+    "estimated": sa.Boolean,
+    **dict.fromkeys(Usage.model_fields, sa.BigInteger),
+}
+_changes = given(request=sa.BigInteger, n=sa.Integer, **_SETTLED, answer_from=sa.Integer, answer_size=sa.Integer)
+_answer = sa.func.substr(
+    sa.bindparam("answers", type_=sa.LargeBinary), _changes.c.answer_from, _changes.c.answer_size, type_=sa.LargeBinary
+)
+_BOOK = Together(
+    LOCK_AND_MOVE,
     sa.update(attempt)
-    .where(attempt.c.request == sa.bindparam("of_request"), attempt.c.n == sa.bindparam("of_n"))
-    .values({name: sa.bindparam(f"new_{name}") for name in _SETTLED} | {"settled_at": clock()})
+    .where(attempt.c.request == _changes.c.request, attempt.c.n == _changes.c.n)
+    .values({name: _changes.c[name] for name in _SETTLED} | {"answer": _answer, "settled_at": clock()}),
 )
 
 
 async def settle_batch(connection: AsyncConnection, settlements: list[Settlement]) -> list[Settled]:
-    locked = await lock(connection, {(s.tenant, s.request_id) for s in settlements})
-    ids = {(r.tenant, r.request_id): r.id for r in locked}
-    ended = {r.id for r in locked if r.ended_at is not None}
-    rows = {(a.request, a.n): a for a in await connection.execute(_STATES, pack_ids(ids.values()))} if ids else {}
-    states = {key: row.state for key, row in rows.items()}
+    keys = {(s.tenant, s.request_id, s.n) for s in settlements}
+    found = (await connection.execute(_LOCK, pack({"tenant": t, "request_id": r, "n": n} for t, r, n in keys))).all()
+    rows = {(row.tenant, row.request_id, row.n): row for row in found}
+    states: dict[Key, AttemptState] = {key: row.state for key, row in rows.items()}
     booked = {key: Amount(row.cost, row.used_tokens) for key, row in rows.items()}
-    changed: dict[tuple[int, int], dict[str, Any]] = {}
+    changed: dict[Key, _Change] = {}
     transfers: list[Transfer] = []
     answers: list[Settled] = []
     for each in settlements:
-        key = (ids.get((each.tenant, each.request_id), 0), each.n)
+        key = (each.tenant, each.request_id, each.n)
         before = states.get(key)
         row = rows.get(key)
         if row is None or before not in ("reserved", "unconfirmed") or (before == each.state == "unconfirmed"):
@@ -63,13 +94,11 @@ async def settle_batch(connection: AsyncConnection, settlements: list[Settlement
         more = Amount(amount.usd - booked[key].usd, amount.tokens - booked[key].tokens)
         transfers.append(Transfer(row.usage_ids, freed, more))
         states[key], booked[key] = each.state, amount
-        # Nobody will ask for the answer of an ended request, and the purge has perhaps been here already.
-        changed[key] = _values(each, key, amount, keep_answer=key[0] not in ended)
+        changed[key] = (row, each, amount)
         answers.append(Settled(before, overrun=amount.usd > reserved.usd or amount.tokens > reserved.tokens))
-    await transfer(connection, transfers)
     if changed:
-        await connection.execute(_SETTLE, list(changed.values()))
-    await revise_ended(connection, ended & {request for request, _ in changed})
+        await _BOOK.execute(connection, pack_moves(transfers), _pack_changes(changed.values()))
+    await revise_ended(connection, {row.request for row, _, _ in changed.values() if row.ended_at is not None})
     return answers
 
 
@@ -82,22 +111,33 @@ def _amount(settlement: Settlement, reserved: Amount) -> Amount:
     return Amount(to_units(settlement.cost), settlement.usage.input_tokens + settlement.usage.output_tokens)
 
 
-def _values(settlement: Settlement, key: tuple[int, int], amount: Amount, *, keep_answer: bool) -> dict[str, Any]:
-    known = settlement.state == "settled"
-    answer = settlement.answer if known and keep_answer else None
-    values = {
-        "state": settlement.state,
-        "cost": amount.usd,
-        "used_tokens": amount.tokens,
-        "verdict": settlement.verdict,
-        "outcome": settlement.outcome,
-        "answer": None if answer is None else pack_answer(answer),
-        "estimated": settlement.estimated,
-        **(settlement.usage if known else Usage()).model_dump(),
-    }
-    return {"of_request": key[0], "of_n": key[1]} | {f"new_{name}": value for name, value in values.items()}
+def _pack_changes(changes: Iterable[_Change]) -> dict[str, Any]:
+    """The attempts' new values, and their answers one after another: JSON holds no bytes."""
+    rows, answers, size = [], [], 0
+    for row, settlement, amount in changes:
+        known = settlement.state == "settled"
+        usage = settlement.usage if known else Usage()
+        values = {
+            "request": row.request,
+            "n": row.n,
+            "state": settlement.state,
+            "cost": amount.usd,
+            "used_tokens": amount.tokens,
+            "verdict": settlement.verdict,
+            "outcome": settlement.outcome,
+            "estimated": settlement.estimated,
+            **{name: getattr(usage, name) for name in Usage.model_fields},
+        }
+        # Nobody will ask for the answer of an ended request, and the purge has perhaps been here already.
+        if known and settlement.answer is not None and row.ended_at is None:
+            answers.append(pack_answer(settlement.answer))
+            values |= {"answer_from": size + 1, "answer_size": len(answers[-1])}
+            size += len(answers[-1])
+        rows.append(values)
+    return pack(rows) | {"answers": b"".join(answers)}
 
 
+_requests = given(id=sa.BigInteger)
 _RECORDS = sa.select(request.c.id, request.c.cost_record).join(_requests, request.c.id == _requests.c.id)
 _REVISE = (
     sa.update(request)
