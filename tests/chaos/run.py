@@ -67,7 +67,7 @@ class Size:
     """Between two blows, on average."""
 
 
-SHORT = Size(records=150, seconds=15, gap_s=1.2)
+SHORT = Size(records=130, seconds=12, gap_s=1.2)
 FULL = Size(records=1_500, seconds=120, gap_s=3)
 
 
@@ -109,7 +109,7 @@ def world(
         asyncio.run(upgrade(ledger_url))
         settings = Kafka(bootstrap_servers=broker.bootstrap, topic_prefix=prefix, partitions=PARTITIONS, idempotence=broker.idempotence)
         asyncio.run(provision.apply(settings))
-        provider = Provider(folder, "--numbered", "--latency-mean", "0.15")
+        provider = Provider(folder, "--numbered", "--latency-mean", "0.5", "--latency-max", "2.5")
         on_exit.callback(provider.close)
         port = free_port()
         command = [sys.executable, "-m", "tests.chaos.qdrant", str(port)]

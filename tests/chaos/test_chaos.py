@@ -43,3 +43,13 @@ def test_a_storm_breaks_no_promise(seed: int, fleet: World) -> None:
     print(figures(evidence))
     problems = {rule: found for rule, found in judge(evidence).items() if found}
     assert not problems, f"replay: make chaos ARGS='--short --seed {seed}'"
+
+
+def test_the_storms_put_the_promises_to_the_test(fleet: World) -> None:
+    told = figures(asyncio.run(gather(fleet.folder)))
+    assert told["blows"]["kill"] >= len(SEEDS)
+    assert told["unreadable"]
+    assert told["by_status"]["answered"] > told["sent"] / 3
+    assert told["by_reason"]["budget_exceeded"]
+    assert told["by_reason"]["request_id_conflict"]
+    assert told["attempts"]["unconfirmed"]
