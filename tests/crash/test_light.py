@@ -1,5 +1,5 @@
-"""`classify`, `cache`, `compress` and `remember` are killed at every await there is while they work on a record, one after another: while
-it waits (the seed says which) or once what it waited for has happened, and before all of it.
+"""`classify`, `cache`, `compress` and `remember` are killed at their awaits while they work on a record, one after another to the last:
+before it, while it waits, or once what it waited for has happened. The seed picks which, and may leave one between two out.
 
 Nothing is lost, nothing is paid or charged twice, and the cache holds each answer under its own question.
 """
@@ -22,8 +22,8 @@ from tests.kafka.topics import Topics, eventually
 from tests.provider import answers
 
 MORTAL = ("classify", "cache", "compress")
-AT_LEAST = {"classify": 2, "cache": 4, "compress": 2, "remember": 2}
-"""Deaths by stage. It publishes or stores, and `cache` asks its store, the encoder and its store."""
+AT_LEAST = {"classify": 2, "cache": 3, "compress": 2, "remember": 2}
+"""Deaths by stage; the first is before all it does."""
 MOST = 20
 SEEDS = (1,)
 FAST = {"kafka__session_timeout_ms": 1_000, "kafka__heartbeat_interval_ms": 200}
@@ -33,21 +33,23 @@ LONG = "A parcel is weighed, measured and labelled before it leaves the depot. "
 
 @pytest.mark.timeout(600)  # a dozen deaths, one after another
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_killed_at_every_await(seed: int, fleet: Fleet, topics: Topics, tenant: str) -> None:
+async def test_killed_at_any_await(seed: int, fleet: Fleet, topics: Topics, tenant: str) -> None:
     fleet.provider.latency(0)
     await crew.start(fleet, *ALL)
     await crew.start(fleet, *MORTAL, afresh=True, **FAST)
     asked: dict[str, dict[str, Any]] = {}
-    left, deaths = list(AT_LEAST), dict.fromkeys(AT_LEAST, 0)
+    chance = random.Random(seed)
+    left, at, deaths = list(AT_LEAST), dict.fromkeys(AT_LEAST, 0), dict.fromkeys(AT_LEAST, 0)
     async with crew.revived(fleet, *MORTAL, **FAST):
         for n in range(MOST):
-            now = {stage: _asked(tenant, stage, n and 2 * n - random.Random(f"{seed} {stage} {n}").randrange(2)) for stage in left}
+            now = {stage: _asked(tenant, stage, at[stage]) for stage in left}
+            at = {stage: step + chance.randint(1, 3) for stage, step in at.items()}
             asked |= {request["request_id"]: request for request in now.values()}
             await topics.ask(*now.values())
             await topics.answers(now.values())
             ended = {stage: request for stage, request in now.items() if await _outlived(fleet, request["request_id"])}
-            deaths = deaths | dict.fromkeys(ended, n)
-            left = {stage: 0 for stage in left if stage not in ended}
+            deaths |= dict.fromkeys(ended, n)
+            left = [stage for stage in left if stage not in ended]
             if not left:
                 break
         accounts = await account(fleet, topics, asked.values())
