@@ -51,11 +51,9 @@ def main() -> int:
 
 def _verdict(copy: Path, mutation: Mutation, judge: Sequence[str]) -> str:
     files = {edit.file: (copy / edit.file).read_text() for edit in mutation.edits}
-    mutated = dict(files)
-    for edit in mutation.edits:
-        if mutated[edit.file].count(edit.old) != 1:
-            return "outdated"
-        mutated[edit.file] = mutated[edit.file].replace(edit.old, edit.new)
+    mutated = mutation.apply(files)
+    if mutated is None:
+        return "outdated"
     try:
         for file, text in mutated.items():
             (copy / file).write_text(text)

@@ -21,6 +21,15 @@ class Mutation:
     caught_by: tuple[str, ...]
     """Files with tests. Those that need no server are enough."""
 
+    def apply(self, files: Mapping[str, str]) -> dict[str, str] | None:
+        """The text of each file with the mutation in it; None when the code has moved on."""
+        mutated = dict(files)
+        for edit in self.edits:
+            if mutated[edit.file].count(edit.old) != 1:
+                return None
+            mutated[edit.file] = mutated[edit.file].replace(edit.old, edit.new)
+        return mutated
+
 
 UNIT = "tests/unit"
 
@@ -44,7 +53,7 @@ MUTATIONS: Mapping[str, Mutation] = {
     ),
     "open-always-granted": Mutation(
         "no budget refuses a call",
-        (Edit("workers/ledger/open.py", "    if refused := _refusal(ask, known, counters, now):\n        return refused\n", ""),),
+        (Edit("workers/ledger/open.py", "    if refused := _refusal(ask, places, known, counters, now):\n        return refused\n", ""),),
         (f"{UNIT}/ledger/test_ledger_open.py",),
     ),
     "no-drain": Mutation(
@@ -82,7 +91,7 @@ MUTATIONS: Mapping[str, Mutation] = {
     ),
     "settle-without-answer": Mutation(
         "an answer that was paid for is not kept",
-        (Edit("workers/ledger/settle.py", '"answer": None if answer is None else pack_answer(answer),', '"answer": None,'),),
+        (Edit("workers/ledger/settle.py", "if known and settlement.answer is not None and row.ended_at is None:", "if False:"),),
         (f"{UNIT}/ledger/test_ledger_settle.py", f"{UNIT}/ledger/test_ledger_open.py"),
     ),
     "settled-twice": Mutation(
@@ -99,8 +108,8 @@ MUTATIONS: Mapping[str, Mutation] = {
     "end-overwrites": Mutation(
         "a later ending replaces the first",
         (
-            Edit("workers/ledger/end.py", "elif row.ended_at is not None:", "elif False:"),
-            Edit("workers/ledger/end.py", "[r.id for r in locked if r.ended_at is None]", "[r.id for r in locked]"),
+            Edit("workers/ledger/end.py", "        elif row.ended:\n", "        elif False:\n"),
+            Edit("workers/ledger/end.py", "if not (row.new or row.ended)]", "if not row.new]"),
         ),
         (f"{UNIT}/ledger/test_ledger_end.py",),
     ),
