@@ -269,6 +269,16 @@ def test_the_truth_is_believed() -> None:
     assert {rule: found for rule, found in judge(right()).items() if found} == {}
 
 
+def test_of_two_empty_answers_the_one_that_a_kill_cut_off_is_the_one_that_is_not_booked() -> None:
+    e = _attempt(right(), "a/cut", n=2, answer={"content": ""})
+    e = _told(e, "responses", b"a/cut", status="failed", reason={"code": "provider_error"}, content=None, source=None)
+    kept = next(r.value for r in e.topics["responses"] if r.key == b"a/cut")
+    e = _row(e, "a/cut", status="failed", response=kept)
+
+    assert judge(_call(e, 2, arrived=59.0))["calls_made_twice_were_cut_off"] == []
+    assert judge(_call(e, 2, arrived=99.0))["calls_made_twice_were_cut_off"]
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_is_found(lie: str) -> None:
     rule, tell = LIES[lie]

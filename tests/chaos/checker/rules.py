@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property
 from typing import Any, Final
 
-from tests.chaos.checker.evidence import Attempt, Call, Evidence, Json, Record, Row
+from tests.chaos.checker.evidence import Attempt, Blow, Call, Evidence, Json, Record, Row
 
 Problems = Iterator[str]
 
@@ -345,10 +345,9 @@ def calls_made_twice_were_cut_off(case: Case) -> Problems:
     """A call whose answer nobody booked was in somebody's hands at a blow, and stands as `unconfirmed` in the books."""
     cut = unbooked(case)
     for call in cut:
-        until = (call.ended or call.arrived) + GRACE_S
-        if not any(b.began <= until and call.arrived <= b.ended for b in case.evidence.blows if b.kind in TO_CALL and b.target in CALLS):
+        if not _was_hit(case, call):
             yield f"call {call.n}: answered, paid and not booked, and nothing had happened"
-    hits = [b for b in case.evidence.blows if b.kind in TO_CALL and b.target in CALLS]
+    hits = _hits(case)
     most = len(hits) * case.evidence.run["window"]
     if len(cut) > most:
         yield f"{len(cut)} calls were cut off; {len(hits)} blows with {case.evidence.run['window']} calls in flight account for {most}"
@@ -357,6 +356,15 @@ def calls_made_twice_were_cut_off(case: Case) -> Problems:
         lost = sum(_asked_by(call) == asked for call in cut)
         if lost > states.count("unconfirmed"):
             yield f"{[row.key for row in case.rows_of.get(asked, [])]}: {lost} calls were cut off, the books show {states}"
+
+
+def _hits(case: Case) -> list[Blow]:
+    return [b for b in case.evidence.blows if b.kind in TO_CALL and b.target in CALLS]
+
+
+def _was_hit(case: Case, call: Call) -> bool:
+    """A blow fell while this call was under way, or not yet in the books."""
+    return any(b.began <= (call.ended or call.arrived) + GRACE_S and call.arrived <= b.ended for b in _hits(case))
 
 
 def unbooked(case: Case) -> list[Call]:
@@ -370,7 +378,8 @@ def unbooked(case: Case) -> list[Call]:
             for a in row.attempts
         )
         paid = [c for c in calls if c.status in (200, None) and c.fault not in BROKEN and c.n not in case.paid_by]
-        found += paid[wordless:]
+        # Which of several without words those are nobody can tell: they are the ones that nothing else explains.
+        found += sorted(paid, key=lambda call: _was_hit(case, call))[wordless:]
     return found
 
 
