@@ -348,16 +348,8 @@ _ADD_PRICES = insert(price).on_conflict_do_nothing(index_elements=["id"])
 
 async def _add_prices(connection: AsyncConnection, asks: list[Ask], seen: Seen) -> list[str | None]:
     """The id of the price that each is asked at."""
-    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
-    ids: list[str | None] = []
-    for ask in asks:
-        if ask.rates is None:
-            ids.append(None)
-            continue
-        key = (ask.model, ask.provider, id(ask.rates))  # one object for all asks of a model: to hash its decimals each time is dear
-        row = rows.get(key) or rows.setdefault(key, price_row(ask.model, ask.provider, ask.rates))
-        ids.append(row["id"])
-    missing = {row["id"]: row for row in rows.values() if row["id"] not in seen.prices}
+    rows = [None if ask.rates is None else price_row(ask.model, ask.provider, ask.rates) for ask in asks]
+    missing = {row["id"]: row for row in rows if row is not None and row["id"] not in seen.prices}
     if missing:
         await connection.execute(_ADD_PRICES, [missing[digest] for digest in sorted(missing)])
-    return ids
+    return [None if row is None else row["id"] for row in rows]

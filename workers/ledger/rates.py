@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +16,8 @@ from workers.ledger.types import Rates
 _DOLLARS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 
-def price_row(model: str, provider: str, rates: Rates) -> dict[str, Any]:
+@lru_cache(maxsize=1024)
+def price_row(model: str, provider: str, rates: Rates) -> Mapping[str, Any]:
     """The row; its id is a digest of the rest, so equal prices are one row and a changed price is another."""
     fields = {"model": model, "provider": provider, **_to_text(rates), "source": rates.source}
     above = [[threshold, _to_text(over) | {"source": over.source}] for threshold, over in rates.above]

@@ -1,0 +1,166 @@
+"""What a verb reads after it had to wait for a lock is what is there then; and how many statements a verb takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from tests.unit.ledger.conftest import Start
+from tests.unit.ledger.scenario import ask, counters, dollars, drift, ending, execute, hold, settlement, silence
+from workers.ledger.database import make_engine
+from workers.ledger.ledger import Ledger
+from workers.ledger.settle import settle_batch
+from workers.ledger.sweep import write_off_lost
+from workers.ledger.tables import budget_usage, request
+from workers.ledger.types import Answer, Answered, Granted, Settled, Stored
+
+ACME = '{"tenant": "acme"}'
+BUDGETS = (hold("10"), hold(1000))
+Work = Callable[[AsyncConnection], Awaitable[Any]]
+
+
+@pytest.fixture
+async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+    engine = make_engine(url, 2)
+    yield engine
+    await engine.dispose()
+
+
+async def after(engine: AsyncEngine, first: Work, then: Awaitable[Any]) -> Any:
+    """What `then` gives when it has begun, and had to wait, while the transaction of `first` was not yet committed."""
+    async with engine.begin() as connection:
+        await first(connection)
+        waiting = asyncio.ensure_future(then)
+        if engine.dialect.name == "postgresql":
+            await waits(engine)
+        else:  # one writer at a time: it can do nothing but wait
+            await asyncio.sleep(0.05)
+        assert not waiting.done()
+    return await waiting
+
+
+async def waits(engine: AsyncEngine) -> None:
+    """Returns when a session of this database waits for a lock."""
+    blocked = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    async with asyncio.timeout(60), engine.connect() as connection:
+        while (await connection.execute(blocked)).scalar_one() == 0:
+            await connection.rollback()
+            await asyncio.sleep(0.01)
+
+
+async def request_id(engine: AsyncEngine, named: str) -> int:
+    (row,) = await execute(engine, sa.select(request.c.id).where(request.c.request_id == named))
+    found: int = row.id
+    return found
+
+
+async def test_a_settlement_sees_that_its_attempt_was_written_off_meanwhile(ledger: Ledger, url: str, engine: AsyncEngine) -> None:
+    await ledger.open([ask("r", "1", 100, *BUDGETS)])
+    await silence(url, ledger)
+    lost = await request_id(engine, "r")
+    settled = await after(engine, lambda c: write_off_lost(c, [lost], 600.0), ledger.settle([settlement("r", cost="0.25", tokens=60)]))
+    assert settled == [Settled("unconfirmed", overrun=False)]
+    assert await drift(url) == {}
+    assert (await counters(url))[ACME, "usd", "month"] == (0, dollars("0.25"))
+
+
+async def test_a_settlement_that_waited_for_another_of_its_attempt_is_a_repeat(ledger: Ledger, url: str, engine: AsyncEngine) -> None:
+    await ledger.open([ask("r", "1", 100, *BUDGETS)])
+    first, second = settlement("r", cost="0.25"), settlement("r", cost="0.75")
+    assert await after(engine, lambda c: settle_batch(c, [first]), ledger.settle([second])) == [Settled("settled", overrun=False)]
+    assert (await counters(url))[ACME, "usd", "month"] == (0, dollars("0.25"))
+
+
+async def test_a_counter_that_was_moved_meanwhile_is_added_to(ledger: Ledger, url: str, engine: AsyncEngine) -> None:
+    await ledger.open([ask("a", "1", 100, *BUDGETS), ask("b", "2", 100, *BUDGETS)])
+    one, other = settlement("a", cost="0.25", tokens=60), settlement("b", cost="0.5", tokens=30)
+    assert await after(engine, lambda c: settle_batch(c, [one]), ledger.settle([other])) == [Settled("reserved", overrun=False)]
+    assert await drift(url) == {}
+    assert (await counters(url))[ACME, "usd", "month"] == (0, dollars("0.75"))
+    assert (await counters(url))[ACME, "tokens", "month"] == (0, 90)
+
+
+async def test_a_grant_sees_what_was_spent_meanwhile(start: Start, url: str, engine: AsyncEngine) -> None:
+    ledger = await start()
+    await ledger.open([ask("a", "1", 100, *BUDGETS)])
+    over = settlement("a", cost="9.5")
+    (refused,) = await after(engine, lambda c: settle_batch(c, [over]), ledger.open([ask("b", "1", 100, *BUDGETS)]))
+    assert refused.kind == "usd"
+    assert refused.used == dollars("9.5") / 10**10
+
+
+async def test_counters_of_a_restored_database_are_found_again(ledger: Ledger, url: str) -> None:
+    """Where the ids that this process knows are now those of others."""
+    of = (hold("10"), hold("10", {"user": "u"}))
+    await ledger.open([ask("a", "1", 100, *of)])
+    known = {row.scope: row.id for row in await execute(url, sa.select(budget_usage))}
+    await execute(url, "DELETE FROM attempt")
+    mine, other = sorted(known)
+    for scope, becomes in ((mine, "x"), (other, mine), ("x", other)):
+        await execute(url, sa.update(budget_usage).where(budget_usage.c.scope == scope).values(scope=becomes, reserved=0, spent=0))
+    await ledger.open([ask("b", "3", 100, hold("10"))])
+    found = await counters(url)
+    assert found[ACME, "usd", "month"] == (dollars("3"), 0)
+    assert found['{"user": "u"}', "usd", "month"] == (0, 0)
+    assert await drift(url) == {}
+
+
+async def test_the_answers_of_a_batch_stay_apart(ledger: Ledger) -> None:
+    """They are sent in one piece."""
+    said = [Answer(text, None, "stop") for text in ("ä" * 300, "", "half of a pair: \ud83d", "😀")] + [
+        None,
+        Answer(None, ({"id": "1"},), "x"),
+    ]
+    ids = [f"r{n}" for n in range(len(said))]
+    await ledger.open([ask(each) for each in ids])
+    verdicts = ["error" if answer is None else "accepted" for answer in said]
+    await ledger.settle([settlement(i, answer=a, verdict=v) for i, a, v in zip(ids, said, verdicts, strict=True)])
+    for each, answer in zip(ids, said, strict=True):
+        (opened,) = await ledger.open([ask(each)])
+        assert isinstance(opened, Answered | Granted)
+        assert opened.attempts[0].answer == answer
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Those that are sent meanwhile, by anybody, beside BEGIN and COMMIT."""
+    sent: list[str] = []
+
+    def note(*about: Any) -> None:
+        if not about[2].startswith("BEGIN"):
+            sent.append(about[2])
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+@asynccontextmanager
+async def at_most(trips: int) -> AsyncIterator[None]:
+    with statements() as sent:
+        yield
+    assert len(sent) <= trips, sent
+
+
+@pytest.mark.parametrize("size", [1, 64])
+async def test_a_verb_takes_few_round_trips_whatever_the_size_of_its_batch(ledger: Ledger, url: str, size: int) -> None:
+    """Beside BEGIN and COMMIT. A counter or price that the process has not seen costs more, once; SQLite has one more, and no trips."""
+    more = 1 if url.startswith("sqlite") else 0
+    await ledger.open([ask("first", "0.01", 1, hold("10"), hold(100_000))])
+    ids = [f"r{n}" for n in range(size)]
+    async with at_most(3 + more):
+        opened = await ledger.open([ask(each, "0.01", 1, hold("10"), hold(100_000)) for each in ids])
+    assert all(isinstance(each, Granted) for each in opened)
+    async with at_most(2 + more):
+        await ledger.settle([settlement(each, cost="0.001", tokens=1) for each in ids])
+    async with at_most(3):
+        ended = await ledger.end([ending(each) for each in ids])
+    assert all(isinstance(each, Stored) for each in ended)
