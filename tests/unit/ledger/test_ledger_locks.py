@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -125,6 +126,32 @@ async def test_the_answers_of_a_batch_stay_apart(ledger: Ledger) -> None:
         (opened,) = await ledger.open([ask(each)])
         assert isinstance(opened, Answered | Granted)
         assert opened.attempts[0].answer == answer
+
+
+async def test_nobody_deadlocks_over_the_counters_that_are_shared(start: Start, url: str) -> None:
+    """It would be tried again, and nobody would see it but in the delay."""
+    met: list[str] = []
+
+    def note(context: sa.engine.ExceptionContext) -> None:
+        met.append(getattr(context.original_exception, "sqlstate", "") or "")
+
+    workers = [await start(f"w{i}", pool_size=1) for i in range(4)]
+    scopes = [{"user": f"u{n}"} for n in range(24)]
+
+    async def work(me: int, ledger: Ledger) -> None:
+        rnd = random.Random(me)
+        for turn in range(12):
+            ids = [f"{me}-{turn}-{n}" for n in range(3)]
+            await ledger.open([ask(each, "0.01", 1, *(hold("100", scope) for scope in rnd.sample(scopes, 12))) for each in ids])
+            await ledger.settle([settlement(each, cost="0.001", tokens=1) for each in ids])
+
+    sa.event.listen(sa.Engine, "handle_error", note)
+    try:
+        await asyncio.gather(*(work(n, ledger) for n, ledger in enumerate(workers)))
+    finally:
+        sa.event.remove(sa.Engine, "handle_error", note)
+    assert "40P01" not in met
+    assert await drift(url) == {}
 
 
 @contextmanager
