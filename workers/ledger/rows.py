@@ -1,8 +1,8 @@
 """What the verbs share: claim and lock request rows, read attempts, move the counters.
 
 Lock order everywhere: missing request rows in key order, request rows by id, missing counters in key order, counters by id. An attempt is
-guarded by its request's row. What a lock had to wait for is read by a *new* statement, or is itself locked by the one that reads it: of such
-rows, and of no others, PostgreSQL gives the version that the wait was for. All errors are the database's own.
+guarded by its request's row. What a lock had to wait for is read by a *new* statement, or is itself locked by the one that reads it: of
+such rows, and of no others, PostgreSQL gives the version that the wait was for. All errors are the database's own.
 """
 
 from __future__ import annotations
