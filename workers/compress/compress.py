@@ -1,11 +1,14 @@
 """The stage `compress`: drops the sentences of background documents that the question does not need.
 
 Only `documents` change. Messages, the user's question and tools are byte-equal, and so are short documents, code, JSON, tables and
-lists of numbers. It only saves money, so anything odd means the original text. It ends no request, retries nothing, parks on nothing.
+lists of numbers. It only saves money, so anything odd means the original text, and so does an error of its own, which is logged. It ends
+no request, retries nothing, parks on nothing.
 """
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 
 from schemas import Compressed, Document, Missed, Prompt, TokensAround
@@ -14,6 +17,8 @@ from workers.compress.select import select
 from workers.offload import offload
 from workers.outcomes import Outcome, emit
 from workers.topics import COMPRESSED
+
+log = logging.getLogger("scrimp.compress")
 
 Compress = Callable[[Sequence[Missed]], Awaitable[list[Outcome]]]
 
@@ -39,7 +44,11 @@ def make_compress(*, count: Callable[[str], int], short_tokens: int, observe: Ca
 def _one(event: Missed, count: Callable[[str], int], short_tokens: int) -> tuple[Compressed, str]:
     sizes = [count(d.text) for d in event.prompt.documents]
     around = sum(count(m.text) for m in event.prompt.messages)
-    documents, why = _documents(event.prompt, event.plan.compress_rate, sizes, count, short_tokens)
+    try:
+        documents, why = _documents(event.prompt, event.plan.compress_rate, sizes, count, short_tokens)
+    except Exception as e:  # noqa: BLE001  a bug in here may cost a saving, never the answer
+        log.error("documents stay as they are: %s at %s", type(e).__name__, _where(e))  # the error's own text could quote a document
+        documents, why = event.prompt.documents, "error"
     before, after = around + sum(sizes), around + sum(count(d.text) for d in documents)
     if after >= before and why == "selected":
         documents, why, after = event.prompt.documents, "not_smaller", before
@@ -68,6 +77,12 @@ def _documents(
     texts = dict(zip(prose, selection.texts, strict=True))
     kept = tuple(d.model_copy(update={"text": texts[n]}) if n in texts else d for n, d in enumerate(original))
     return tuple(d for n, d in enumerate(kept) if n not in texts or d.text.strip()), "selected"
+
+
+def _where(error: Exception) -> str:
+    """File, line and function of an error."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno} {last.name}"
 
 
 def _key(event: Missed) -> str:

@@ -136,6 +136,21 @@ def test_what_is_left_alone_is_byte_equal_and_says_why(documents: list[str], rea
     assert event.tokens.before == event.tokens.after
 
 
+def test_an_error_in_the_selection_leaves_the_documents_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(*args: Any) -> Any:
+        raise IndexError(f"no sentence in {LONG}")
+
+    monkeypatch.setattr("workers.compress.compress.select", breaks)
+    event, reason = one([LONG, JSON])
+    assert reason == "error"
+    assert [d.text for d in event.prompt.documents] == [LONG, JSON]
+    assert event.tokens.before == event.tokens.after
+    assert "IndexError" in caplog.text
+    assert ANSWER not in caplog.text
+
+
 def test_no_rate_means_no_compression() -> None:
     event, reason = one([LONG], rate=None)
     assert (event.prompt.documents[0].text, reason) == (LONG, "off")
