@@ -36,7 +36,8 @@ TIMEOUT_S = 30.0
 CLOSE_S = 2.0
 
 _RETRIED = {"40001", "40P01"}  # serialization_failure, deadlock_detected
-_UNREACHABLE = ("08", "57P", "53", "57014", "55P03", "25006")  # connection, shutdown, resources, time-outs, a standby
+_UNREACHABLE = ("08", "28", "3D", "57P", "53", "57014", "55P03", "25006")
+"""Connection, no entry (a changed password), no such database (it is being restored), shutdown, resources, time-outs, a standby."""
 _SQLITE_UNREACHABLE = {
     sqlite3.SQLITE_BUSY: "database is locked",
     sqlite3.SQLITE_LOCKED: "database is locked",
@@ -45,6 +46,9 @@ _SQLITE_UNREACHABLE = {
     sqlite3.SQLITE_FULL: "disk is full",
     sqlite3.SQLITE_READONLY: "file is read-only",
 }
+
+REFUSALS = (DBAPIError, asyncpg.PostgresError)
+"""What comes of `transact` when the database is reached and says no. What it says before there is a connection comes unwrapped."""
 
 _KEY_LOOKUPS_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 """The verbs find every row by a key. Plans made while the tables were empty would scan them until the next ANALYZE."""

@@ -1,7 +1,7 @@
 """Who owns the attempts of this process: a worker row with a heartbeat, by the database's clock.
 
-The heartbeat has a connection of its own, so it never waits behind the verbs. When it fails, it is tried again; meanwhile `fresh` turns
-false and the worker sends no call, well before others may take its attempts over.
+The heartbeat has a connection of its own, so it never waits behind the verbs. When it fails, whatever the database says, it is tried again;
+meanwhile `fresh` turns false and the worker sends no call, well before others may take its attempts over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from workers.ledger.database import Database
+from workers.ledger.database import REFUSALS, Database, sqlstate
 from workers.ledger.given import clock
 from workers.ledger.tables import worker
 from workers.outcomes import Unavailable
@@ -108,4 +108,7 @@ class Heartbeat:
                 wait = self._every_s
             except Unavailable as error:
                 log.warning("heartbeat failed: %s", error)
+                wait = min(self._every_s, RETRY_S)
+            except REFUSALS as error:  # a table or a right that is missing can come back, and without beats no call is ever sent again
+                log.error("heartbeat refused: %s (%s)", type(error).__name__, sqlstate(error))
                 wait = min(self._every_s, RETRY_S)

@@ -78,6 +78,27 @@ async def test_a_failed_beat_is_reported_and_tried_again(
     await ledger.check()
 
 
+async def test_a_refused_beat_is_reported_and_tried_again(start: Start, url: str, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = await start("a", heartbeat_s=0.01, stale_s=600)
+    await execute(url, "ALTER TABLE worker RENAME TO elsewhere")
+    try:
+
+        async def refused() -> bool:
+            ledger._heartbeat.check()
+            return "heartbeat refused: " in caplog.text
+
+        await eventually(refused)
+    finally:
+        await execute(url, "ALTER TABLE elsewhere RENAME TO worker")
+    before = ledger._heartbeat._beaten_at
+
+    async def beaten_again() -> bool:
+        return ledger._heartbeat._beaten_at != before
+
+    await eventually(beaten_again)
+    await ledger.check()
+
+
 async def test_a_broken_heartbeat_shows_in_the_check(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = await start("a", heartbeat_s=0.01, stale_s=600)
 

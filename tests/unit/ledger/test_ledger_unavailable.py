@@ -33,6 +33,17 @@ async def test_a_refused_connection() -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(("changed", "code"), [({"database": "dropped"}, "3D000"), ({"username": "barred"}, "28")])
+async def test_a_database_that_is_gone_or_lets_nobody_in(url: str, changed: dict[str, str], code: str) -> None:
+    other = sa.make_url(url).set(**changed).render_as_string(hide_password=False)  # type: ignore[arg-type]
+    ledger = Ledger(other, heartbeat_s=5, stale_s=15, keep_days=7, pool_size=1)
+    for reaches in (ledger.start, ledger.check):
+        with pytest.raises(Unavailable, match=code):
+            await reaches()
+    await ledger.close()
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 async def test_a_lost_connection_is_unavailable_once(start: Start, url: str) -> None:
     ledger = await start()
     same = ask("r")
