@@ -53,6 +53,9 @@ class Unsent:
     body: bytes
 
 
+AT_ONCE = 500
+"""Alerts taken, and noted as published, at a time: a statement names as many ids, and PostgreSQL allows 32,767."""
+
 Subject = tuple[datetime, str, str, str, str]
 """What an alert is about, level aside: start, kind, scope, about, window."""
 _SUBJECT = (alert.c.starts_at, alert.c.kind, alert.c.scope, alert.c.about, alert.c.window)
@@ -117,9 +120,10 @@ async def unsent(connection: AsyncConnection, owner: str, stale_s: float) -> boo
 
 
 async def take(connection: AsyncConnection, owner: str, stale_s: float) -> list[Unsent]:
-    """The alerts that this worker must publish, the oldest first. Nobody else will while it lives."""
+    """The oldest alerts that this worker must publish, `AT_ONCE` at most, in order. Nobody else will while it lives."""
     now: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
-    taken = sa.update(alert).where(_mine(owner, now, stale_s)).values(worker=owner)
+    oldest = sa.select(alert.c.id).where(_mine(owner, now, stale_s)).order_by(alert.c.at, alert.c.id).limit(AT_ONCE)
+    taken = sa.update(alert).where(alert.c.id.in_(oldest), _mine(owner, now, stale_s)).values(worker=owner)
     rows = (await connection.execute(taken.returning(alert.c.id, alert.c.kind, alert.c.scope, alert.c.body, alert.c.at))).all()
     return [Unsent(r.id, r.kind, r.scope, r.body) for r in sorted(rows, key=lambda r: (r.at, r.id))]
 

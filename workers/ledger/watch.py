@@ -50,7 +50,7 @@ class Watch:
         return stored
 
     async def unsent(self) -> list[Unsent]:
-        """What this worker must publish, the oldest first; call `sent` once it is."""
+        """What this worker must publish, the oldest first and `AT_ONCE` at most; call `sent` once it is, and ask again for more."""
         if not await self._database.transact(partial(alerts.unsent, owner=self._owner, stale_s=self._stale_s), reads_only=True):
             return []
         return await self._database.transact(partial(alerts.take, owner=self._owner, stale_s=self._stale_s))

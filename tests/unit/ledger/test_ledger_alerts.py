@@ -15,6 +15,7 @@ from schemas.types import utc_now
 from tests.unit.ledger.conftest import Start
 from tests.unit.ledger.scenario import RATES, ask, execute, hold, settlement, silence
 from workers.attribute.alerts import make_alerts
+from workers.ledger.alerts import Finding
 from workers.ledger.ledger import Ledger
 from workers.ledger.tables import alert, attempt
 from workers.outcomes import Message, Unavailable
@@ -165,6 +166,17 @@ async def test_many_workers_tell_once(start: Start, url: str) -> None:
     scopes = [a.scope["tenant"] for a in topic.alerts]
     assert len(scopes) == 30
     assert len(set(scopes)) == 30
+
+
+async def test_a_flood_is_published_in_rounds_the_oldest_first(ledger: Ledger, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No statement names more ids than a database takes, however many users reach their limits at once."""
+    monkeypatch.setattr("workers.ledger.alerts.AT_ONCE", 4)
+    flood = [Finding("budget_share", {"user": f"u{i}"}, "month", utc_now(), "full", {}) for i in range(10)]
+    assert await ledger.watch.store(flood) == 10
+    look = rounds(ledger, topic := Topic())
+    assert [len(await look()) for _ in range(4)] == [4, 4, 2, 0]
+    assert len({a.scope["user"] for a in topic.alerts}) == 10
+    assert [a.alert_id for a in topic.alerts] == [row.id for row in await execute(url, sa.select(alert).order_by(alert.c.at, alert.c.id))]
 
 
 async def test_money_that_nobody_is_sure_of(start: Start, url: str) -> None:
