@@ -164,7 +164,7 @@ async def storm(here: World, seed: int) -> None:
         "prefix": here.fleet.prefix,
         "partitions": here.fleet.partitions,
         "ledger": here.fleet.ledger_url,
-        "window": WINDOW,
+        "timeout_s": CALL_TIMEOUT_S,
         "budgets": here.budgets,
         "prices": PRICES,
         "max_tokens": MOST_TOKENS,
@@ -226,7 +226,8 @@ async def _strike(here: World, blow: Blow) -> None:
     await asyncio.sleep(blow.at_s)
     target = blow.target or blow.kind.partition("_")[0]
     async with here.hands[target]:
-        told: dict[str, Any] = {"kind": blow.kind, "target": blow.target, "from": time.monotonic(), "to": None}
+        pid = here.fleet.processes[blow.target].pid if blow.target and here.fleet.running(blow.target) else None
+        told: dict[str, Any] = {"kind": blow.kind, "target": blow.target, "pid": pid, "from": time.monotonic(), "to": None}
         here.blows.append(told)
         here.say(f"{blow.kind} {blow.target or ''} {blow.lasts_s:.1f} s")
         if blow.target is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from tests.chaos.checker.rules import RULES, figures, judge
 AT = datetime(2026, 5, 4, 12, 0, 30, tzinfo=UTC)
 COST = 10 * 1 + 5 * 4
 """Microdollars of ten tokens in and five out."""
+PID = 71
+"""Of the process that makes the calls."""
 TIMES = {"created_at": "2026-05-04T12:00:00Z", "finished_at": "2026-05-04T12:00:31Z"}
 NOTHING = {"cost_usd": "0", "baseline_usd": "0", "saved_usd": dict.fromkeys(("routing", "cache", "compression", "batch"), "0")}
 PAID = NOTHING | {"cost_usd": "0.000030", "baseline_usd": "0.000750", "saved_usd": NOTHING["saved_usd"] | {"routing": "0.000720"}}
@@ -53,7 +55,7 @@ def cost(told: Json, states: tuple[str, ...], revision: int = 1) -> Json:
 
 def attempt(request: int, n: int = 1, call: int | None = 1, **facts: Any) -> Attempt:
     answer = None if call is None else {"content": f"[call {call}] So."}
-    made = Attempt(request, n, "mini", "settled", 900_000, COST * 10_000, 15, 10, 5, "accepted", "accepted", answer, (1,), AT)
+    made = Attempt(request, n, "mini", "settled", 900_000, COST * 10_000, 15, 10, 5, "accepted", "accepted", answer, (1,), AT, AT, PID)
     return replace(made, **facts)
 
 
@@ -103,7 +105,7 @@ def right() -> Evidence:
     return Evidence(
         run={
             "prefix": "c.",
-            "window": 4,
+            "timeout_s": 5.0,
             "budgets": [{"scope": {"tenant": "a"}, "window": "day", "limit_usd": "0.001"}],
             "prices": {"mini": [1, 4]},
             "max_tokens": 300,
@@ -115,8 +117,8 @@ def right() -> Evidence:
             *(sent(body, i) for i, body in enumerate((paid, paid, cut, cached, late, wrong))),
             sent(b"{", 9, headers=(("x-odd", b"\xff"),)),
         ),
-        blows=(Blow("kill", "call-1", 60.0, 60.0),),
-        calls=(call(1), call(2, "What?", ended=None, status=None, usage=None), call(3, "What?", arrived=70.0, ended=71.0)),
+        blows=(Blow("kill", "call-1", PID, 60.0, 60.0),),
+        calls=(call(1), call(2, "What?", arrived=59.0, ended=61.0, status=None, usage=None), call(3, "What?", arrived=70.0, ended=71.0)),
         topics={
             "responses": tuple(published("responses", told) for told in (*ended.values(), ended["paid"], refused)),
             "costs": tuple(published("costs", cost(ended[name], states[name])) for name in ended),
@@ -245,6 +247,24 @@ LIES: dict[str, tuple[str, Callable[[Evidence], Evidence]]] = {
         lambda e: _attempt(e, "a/paid", input_tokens=14, output_tokens=4, cost=300_000),
     ),
     "cut off, and nothing had happened": ("calls_made_twice_were_cut_off", lambda e: replace(e, blows=())),
+    "cut off far from any kill": (
+        "calls_made_twice_were_cut_off",
+        lambda e: _call(e, 2, arrived=50.0, ended=51.0),
+    ),
+    "cut off after the kill": ("calls_made_twice_were_cut_off", lambda e: _call(e, 2, arrived=66.0, ended=67.0)),
+    "cut off as another process was killed": (
+        "calls_made_twice_were_cut_off",
+        lambda e: replace(e, blows=(replace(e.blows[0], pid=PID + 1),)),
+    ),
+    "cut off long after the database was back": (
+        "calls_made_twice_were_cut_off",
+        lambda e: replace(e, blows=(Blow("database_crash", None, None, 40.0, 42.0),)),
+    ),
+    "repeated, and the kill explains one only": (
+        "calls_made_twice_were_cut_off",
+        lambda e: replace(e, calls=(*e.calls, call(4, "What?", arrived=59.5, ended=60.5))),
+    ),
+    "timed out in a second": ("calls_made_twice_were_cut_off", lambda e: _attempt(replace(e, blows=()), "a/cut", outcome="timeout")),
     "cut off, and not to be seen": ("calls_made_twice_were_cut_off", lambda e: _attempt(e, "a/cut", state="abandoned")),
     "a call without a limit": ("every_call_is_bounded", lambda e: _call(e, 1, max_tokens=None)),
     "an answer of another tenant": (
@@ -275,8 +295,15 @@ def test_of_two_empty_answers_the_one_that_a_kill_cut_off_is_the_one_that_is_not
     kept = next(r.value for r in e.topics["responses"] if r.key == b"a/cut")
     e = _row(e, "a/cut", status="failed", response=kept)
 
-    assert judge(_call(e, 2, arrived=59.0))["calls_made_twice_were_cut_off"] == []
-    assert judge(_call(e, 2, arrived=99.0))["calls_made_twice_were_cut_off"]
+    assert judge(e)["calls_made_twice_were_cut_off"] == []
+    assert judge(_call(e, 2, arrived=99.0, ended=99.5))["calls_made_twice_were_cut_off"]
+
+
+def test_a_call_under_way_as_the_database_crashed_or_that_took_all_of_its_time_is_cut_off_too() -> None:
+    crash = replace(right(), blows=(Blow("database_crash", None, None, 58.0, 58.5),))
+    assert judge(crash)["calls_made_twice_were_cut_off"] == []
+    late = _attempt(replace(right(), blows=()), "a/cut", outcome="timeout", settled_at=AT + timedelta(seconds=6))
+    assert judge(late)["calls_made_twice_were_cut_off"] == []
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -56,6 +56,9 @@ class Attempt:
     answer: Json | None
     usage_ids: tuple[int, ...]
     opened_at: datetime
+    settled_at: datetime | None
+    pid: int
+    """Of the process that made the call."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class Call:
 class Blow:
     kind: str
     target: str | None
+    pid: int | None
+    """Of the process that was hit."""
     began: float
     ended: float
 
@@ -128,7 +133,7 @@ class Evidence:
 async def gather(folder: Path) -> Evidence:
     run: Json = json.loads((folder / "run.json").read_text())
     rows, counters = await _tables(run["ledger"])
-    blows = (Blow(b["kind"], b["target"], b["from"], b["to"]) for b in _lines(folder / "blows.jsonl"))
+    blows = (Blow(b["kind"], b["target"], b["pid"], b["from"], b["to"]) for b in _lines(folder / "blows.jsonl"))
     return Evidence(
         run=run,
         sent=tuple(map(_sent, _lines(folder / "sent.jsonl"))),
@@ -244,4 +249,6 @@ def _attempt(a: Any) -> Attempt:
         answer=None if a["answer"] is None else json.loads(a["answer"]),
         usage_ids=tuple(a["usage_ids"]),
         opened_at=a["opened_at"],
+        settled_at=a["settled_at"],
+        pid=int(a["worker"].split("-")[-2]),  # its host's name, its process, and a number of its own
     )

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
-from tests.chaos.checker.evidence import Attempt, Blow, Call, Evidence, Json, Record, Row
+from tests.chaos.checker.evidence import Attempt, Call, Evidence, Json, Record, Row
 
 Problems = Iterator[str]
 
@@ -23,12 +23,16 @@ UNCLAIMED = frozenset({"invalid_request", "too_large", "unknown_tenant", "bad_si
 """Reasons of a rejection that is not stored."""
 BROKEN: Final = frozenset({"hang", "drip", "truncated", "reset", "invalid_json"})
 """Faults of the provider after which nobody knows whether the call was served."""
-GRACE_S = 30.0
-"""How long after its answer a call may still be unsettled, with the ledger away or everybody starved."""
-TO_CALL = frozenset({"kill", "term", "freeze", "coma", "database_crash", "broker_crash", "broker_freeze"})
-"""Blows that can cut a call off from its books."""
-CALLS = frozenset({"call-1", "call-2", None})
-"""Their targets. The bulk lane's process is never hit."""
+SLACK_S = 2.0
+"""What a call takes on its way to the provider, and its answer on its way into the books. As much more on a machine that needs longer than
+`START_S` to start the fleet."""
+START_S = 30.0
+AFTER_S = 10.0
+"""How long a database or a broker that is back is still felt: sessions and heartbeats that ran out meanwhile, at six seconds."""
+TO_CALL = frozenset({"kill", "term", "freeze", "coma"})
+"""Blows to a process that cut off its calls."""
+TO_ALL = frozenset({"database_crash", "broker_crash", "broker_freeze"})
+"""Blows to a server after which any process's calls may be without their books."""
 NUMBER = re.compile(r"^\[call (\d+)\] ")
 DOCUMENT = re.compile(r"^\[(manual-\w+)\]$", re.MULTILINE)
 UNIT = Decimal("1e-10")
@@ -342,45 +346,66 @@ def answers_are_those_of_their_calls(case: Case) -> Problems:
 
 
 def calls_made_twice_were_cut_off(case: Case) -> Problems:
-    """A call whose answer nobody booked was in somebody's hands at a blow, and stands as `unconfirmed` in the books."""
-    cut = unbooked(case)
-    for call in cut:
-        if not _was_hit(case, call):
-            yield f"call {call.n}: answered, paid and not booked, and nothing had happened"
-    hits = _hits(case)
-    most = len(hits) * case.evidence.run["window"]
-    if len(cut) > most:
-        yield f"{len(cut)} calls were cut off; {len(hits)} blows with {case.evidence.run['window']} calls in flight account for {most}"
-    for asked in {_asked_by(call) for call in cut}:
-        states = [a.state for row in case.rows_of.get(asked, []) for a in row.attempts]
-        lost = sum(_asked_by(call) == asked for call in cut)
-        if lost > states.count("unconfirmed"):
-            yield f"{[row.key for row in case.rows_of.get(asked, [])]}: {lost} calls were cut off, the books show {states}"
+    """A call whose answer nobody booked was under way when its process was hit, and stands as `unconfirmed` in the books: an attempt each.
+
+    So there are at most as many as were in flight at the blows.
+    """
+    for asked in case.calls_of:
+        answered, attempts = _unbooked(case, asked)
+        for call in _without(answered, attempts, partial(_accounts_for, case)):
+            told = [(a.n, a.state, a.outcome) for row in case.rows_of.get(asked, []) for a in row.attempts]
+            yield f"call {call.n}: answered, paid and not booked, and no blow to its process explains it: {told}"
 
 
-def _hits(case: Case) -> list[Blow]:
-    return [b for b in case.evidence.blows if b.kind in TO_CALL and b.target in CALLS]
+def _accounts_for(case: Case, attempt: Attempt, call: Call) -> bool:
+    """This attempt may be of this call: settled without words, timed out after all of its time, or its process was hit during the call."""
+    if attempt.state == "settled":
+        return True
+    if attempt.outcome == "timeout" and attempt.settled_at is not None:
+        return (attempt.settled_at - attempt.opened_at).total_seconds() >= case.evidence.run["timeout_s"]
+    slower = max(1, case.evidence.run["start_s"] / START_S)
+    began, ended = call.arrived - SLACK_S * slower, (call.ended or call.arrived) + SLACK_S * slower
+    return any(
+        began <= blow.ended + (AFTER_S * slower if blow.kind in TO_ALL else 0) and blow.began <= ended
+        for blow in case.evidence.blows
+        if blow.kind in TO_ALL or (blow.kind in TO_CALL and blow.pid == attempt.pid)
+    )
 
 
-def _was_hit(case: Case, call: Call) -> bool:
-    """A blow fell while this call was under way, or not yet in the books."""
-    return any(b.began <= (call.ended or call.arrived) + GRACE_S and call.arrived <= b.ended for b in _hits(case))
+def _without(calls: list[Call], attempts: list[Attempt], accounts_for: Callable[[Attempt, Call], bool]) -> list[Call]:
+    """Calls that are left when as many as possible have an attempt of their own that accounts for them (a bipartite matching)."""
+    taken: dict[int, Call] = {}
+
+    def place(call: Call, tried: set[int]) -> bool:
+        for i, attempt in enumerate(attempts):
+            if i not in tried and accounts_for(attempt, call):
+                tried.add(i)
+                if i not in taken or place(taken[i], tried):
+                    taken[i] = call
+                    return True
+        return False
+
+    return [call for call in calls if not place(call, set())]
 
 
-def unbooked(case: Case) -> list[Call]:
-    """Calls that the provider answered and billed and whose answer is in no attempt, but for those that its own fault broke off."""
-    found = []
-    for asked, calls in case.calls_of.items():
-        # What a settled attempt without the provider's words in it can account for: empty answers, refusals, and late settlements.
-        wordless = sum(
-            a.state == "settled" and a.outcome not in _ERRORS and (a.answer is None or _number(a.answer["content"]) is None)
-            for row in case.rows_of.get(asked, [])
-            for a in row.attempts
-        )
-        paid = [c for c in calls if c.status in (200, None) and c.fault not in BROKEN and c.n not in case.paid_by]
-        # Which of several without words those are nobody can tell: they are the ones that nothing else explains.
-        found += sorted(paid, key=lambda call: _was_hit(case, call))[wordless:]
-    return found
+def _unbooked(case: Case, asked: Asked) -> tuple[list[Call], list[Attempt]]:
+    """Calls that the provider answered and billed and whose answer is in no attempt, but for those that its own fault broke off; and the
+    attempts that can account for one: the unconfirmed, and those settled without the provider's words (empty answers, refusals, and late
+    settlements)."""
+    calls = [c for c in case.calls_of[asked] if c.status in (200, None) and c.fault not in BROKEN and c.n not in case.paid_by]
+    attempts = [a for row in case.rows_of.get(asked, []) for a in row.attempts if a.state == "unconfirmed" or _settled_without_words(a)]
+    return calls, attempts
+
+
+def _settled_without_words(attempt: Attempt) -> bool:
+    nameless = attempt.answer is None or _number(attempt.answer["content"]) is None
+    return attempt.state == "settled" and attempt.outcome not in _ERRORS and nameless
+
+
+def cut_off(case: Case) -> int:
+    """Calls whose answers nobody booked."""
+    found = (_unbooked(case, asked) for asked in case.calls_of)
+    return sum(max(0, len(calls) - sum(a.state == "settled" for a in attempts)) for calls, attempts in found)
 
 
 _ERRORS = frozenset({"rate_limited", "overloaded", "server_error", "bad_request"})
@@ -483,7 +508,7 @@ def figures(evidence: Evidence) -> Json:
         "calls": len(evidence.calls),
         "faults": dict(Counter(c.fault for c in evidence.calls if c.fault)),
         "attempts": dict(Counter(a.state for a in attempts)),
-        "calls_cut_off": len(unbooked(case)),
+        "calls_cut_off": cut_off(case),
         "blows": dict(Counter(b.kind for b in evidence.blows)),
         "steady_s": evidence.run["steady_s"],
         "start_s": evidence.run["start_s"],
