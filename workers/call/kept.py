@@ -3,6 +3,8 @@
 `settle` tries for a while and then raises `Unavailable`, so that the stage parks. What was left is tried again and again, and by whoever
 calls `catch_up`: the partition of a request may be another worker's by then, and nobody comes back for it. A crash meanwhile loses it:
 the attempt is then `unconfirmed`, and the provider may be asked again.
+
+What the ledger refuses it would refuse again: that is kept no longer, but said and counted. Its own request hears it, and nobody else.
 """
 
 from __future__ import annotations
@@ -23,15 +25,16 @@ AGAIN_S = 2.0
 
 
 class Kept:
-    def __init__(self, settle: Callable[[Settlement], Awaitable[Settled]]) -> None:
-        """`settle` is the ledger's verb; a repeat is free."""
+    def __init__(self, settle: Callable[[Settlement], Awaitable[Settled]], refused: Callable[[], None] = lambda: None) -> None:
+        """`settle` is the ledger's verb; a repeat is free. `refused` is told of every settlement that is given up."""
         self._settle = settle
+        self._refused = refused
         self._left: dict[tuple[str, str, int], Settlement] = {}
         self._catching_up: asyncio.Task[None] | None = None
         self._insisting: asyncio.Task[None] | None = None
 
     async def settle(self, booked: Settlement) -> None:
-        """Returns when it is in the books. After an `Unavailable` it is kept."""
+        """Returns when it is in the books. After an `Unavailable` it is kept; any other error is the ledger's refusal."""
         for seconds in PAUSES_S:
             try:
                 await self._settle(booked)
@@ -43,6 +46,7 @@ class Kept:
         if self._insisting is None or self._insisting.done():
             self._insisting = asyncio.create_task(self._insist(), name="settle what was left")
         await self.catch_up()
+        await self._settle(booked)  # a repeat, unless it was refused: then it says so here
 
     async def catch_up(self) -> None:
         """Settle all that was left, by whomever.
@@ -75,8 +79,16 @@ class Kept:
     async def _try_all(self) -> None:
         try:
             left = dict(self._left)
-            await asyncio.gather(*map(self._settle, left.values()))
-            for key in left:
+            away: BaseException | None = None
+            for key, came in zip(left, await asyncio.gather(*map(self._settle, left.values()), return_exceptions=True), strict=True):
+                if isinstance(came, Unavailable | asyncio.CancelledError):
+                    away = came
+                    continue
                 del self._left[key]
+                if isinstance(came, BaseException):  # its text may hold the answer
+                    log.error("the ledger refuses to settle %s/%s#%d: %s", *key, type(came).__name__)
+                    self._refused()
+            if away is not None:
+                raise away
         finally:
             self._catching_up = None

@@ -218,7 +218,7 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
     stack.push_async_callback(client.close)
     rests = Rests()
     parts.optional["provider"] = partial(_providers, rests)
-    kept = Kept(Coalescer(parts.ledger.settle))
+    kept = Kept(Coalescer(parts.ledger.settle), refused=metrics.SETTLEMENTS_REFUSED.inc)
     stack.push_async_callback(kept.close)
     call = make_call(
         open=Coalescer(parts.ledger.open),

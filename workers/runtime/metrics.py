@@ -27,6 +27,7 @@ REBALANCES = Counter("scrimp_rebalances_total", "Revocations this consumer went 
 CACHE = Counter("scrimp_cache_total", "What the cache did with a request.", ["event", "reason"])
 COMPRESS = Counter("scrimp_compress_total", "What the compressor did with a document.", ["event", "reason"])
 ATTEMPTS = Counter("scrimp_attempts_total", "Provider calls, by the policy's model name and outcome.", ["model", "outcome"])
+SETTLEMENTS_REFUSED = Counter("scrimp_settlements_refused_total", "Settlements kept while the ledger was away, which it then refused.")
 OVERRUNS = Counter("scrimp_overruns_total", "Provider calls that came to more than was reserved for them.", ["model", "why"])
 """why: output (more than max_tokens), input (it counts the prompt otherwise than we do), price (billed by no known rate)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -26,6 +27,8 @@ from workers.ledger.types import (
     Late,
     Opened,
     Refused,
+    Settled,
+    Settlement,
 )
 from workers.outcomes import Retry, Unavailable
 from workers.policy import Policy
@@ -229,6 +232,48 @@ async def test_what_cannot_be_settled_at_the_end_is_said(
     stage.away = 0
     await stage.kept.close()
     assert [s.state for s in stage.settled] == ["settled"]
+
+
+async def test_what_the_ledger_refuses_later_troubles_nobody_else(
+    stage: Stage, server: Provider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kept, "PAUSES_S", (0.0,))
+    settle, away, refusals = stage.settle, True, itertools.count()
+
+    async def refusing(booked: Settlement) -> Settled:
+        if booked.request_id != "r-1":
+            return await settle(booked)
+        if away:
+            raise Unavailable("ledger", "gone")
+        raise ValueError(booked.answer)
+
+    stage.kept._settle, stage.kept._refused = refusing, lambda: next(refusals)
+    with pytest.raises(Unavailable, match="ledger"):
+        await stage(event("r-1"))
+    away = False
+    assert finished(await stage(event("r-2", text="How heavy is a heron?"))).status == "answered"
+    await stage.kept.close()
+    assert [s.request_id for s in stage.settled] == ["r-2"]
+    assert next(refusals) == 1
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "scrimp.call"]
+    assert said == "the ledger refuses to settle acme/r-1#1: ValueError"
+
+
+async def test_a_request_hears_that_its_own_settlement_is_refused(stage: Stage, server: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "PAUSES_S", (0.0,))
+    tries = 0
+
+    async def refusing(_booked: Settlement) -> Settled:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise Unavailable("ledger", "gone")
+        raise ValueError
+
+    stage.kept._settle = refusing
+    with pytest.raises(ValueError):
+        await stage(event())
+    await stage.kept.close()
 
 
 async def test_a_grant_whose_answer_was_lost_is_granted_again(stage: Stage, server: Provider) -> None:
