@@ -69,6 +69,8 @@ class Size:
 
 SHORT = Size(records=130, seconds=12, gap_s=1.2)
 FULL = Size(records=1_500, seconds=120, gap_s=3)
+SEEDS = (1, 2, 3)
+"""Of the short storms of continuous integration."""
 
 
 @dataclass

@@ -40,16 +40,29 @@ class Blow:
     """A process of the fleet."""
 
 
+OF_A_SERVER = tuple(kind for kind in KINDS if kind not in OF_A_STAGE)
+IN_A_ROW = 3
+"""Storms among which the blows to servers are dealt out."""
+
+
 def make(seed: int, seconds: float, gap_s: float) -> list[Blow]:
-    """Blows that begin within so many seconds, one in `gap_s` on average; some overlap. Every storm has a kill of `call`."""
+    """Blows that begin within so many seconds, one in `gap_s` on average; some overlap.
+
+    Every storm has a kill of `call`, and three storms in a row have every blow to a server, from the short form on.
+    """
     draw = random.Random(f"schedule {seed}")
     blows = [Blow(seconds * 0.35, "kill", 0, draw.choice(("call-1", "call-2")))]
-    at = gap_s
+    times, at = [], gap_s
     while at < seconds:
-        (kind,) = draw.choices(list(KINDS), [weight for weight, _, _ in KINDS.values()])
+        times.append(at)
+        at += draw.uniform(0.2, 1.8) * gap_s
+    dealt = OF_A_SERVER[seed % IN_A_ROW :: IN_A_ROW]
+    weights = [weight for weight, _, _ in KINDS.values()]
+    kinds = [*dealt, *draw.choices(list(KINDS), weights, k=max(0, len(times) - len(dealt)))]
+    draw.shuffle(kinds)
+    for at, kind in zip(times, kinds, strict=False):
         _, shortest, longest = KINDS[kind]
         # The money is in `call` and `attribute`: half of the blows are theirs.
         target = draw.choice((*STAGES, "call-1", "call-2", "attribute", "call-1", "call-2")) if kind in OF_A_STAGE else None
         blows.append(Blow(at, kind, draw.uniform(shortest, longest), target))
-        at += draw.uniform(0.2, 1.8) * gap_s
     return sorted(blows, key=lambda blow: blow.at_s)

@@ -13,12 +13,10 @@ import pytest
 from tests.chaos.checker.evidence import gather
 from tests.chaos.checker.rules import figures, judge
 from tests.chaos.database import postgres
-from tests.chaos.run import SHORT, World, storm, world
+from tests.chaos.run import SEEDS, SHORT, World, storm, world
 from tests.servers.kafka import Broker
 from tests.servers.postgres import NoServer
 from tests.servers.required import required
-
-SEEDS = (1, 2, 3)
 
 
 @pytest.fixture(scope="module")
