@@ -34,7 +34,7 @@ from workers.runtime import metrics
 from workers.runtime.delivery import Decode, Delivery, Work, decoder
 from workers.runtime.intake import Deliver, Record
 from workers.runtime.probes import Probe
-from workers.runtime.producer import Outgoing, Producer
+from workers.runtime.producer import Outgoing, Producer, Unpublishable
 from workers.runtime.redeliver import make_redeliver
 from workers.settings import Settings, SettingsError, secret
 
@@ -103,7 +103,7 @@ async def build(parts: Parts, work: Sequence[tuple[StageName, Lane]], stack: Asy
             case "redeliver":
                 built[name, lane] = make_redeliver(parts.producer, parts.settings.kafka.topic_prefix)
     if "attribute" in names:
-        parts.background += [partial(_sweep, parts), partial(_purge, parts)]
+        parts.background += [partial(_sweep, parts), partial(_alert, parts), partial(_purge, parts)]
     return built
 
 
@@ -293,24 +293,45 @@ def _observe(seen: Observed) -> None:
         metrics.PRICE_UNKNOWN.labels(model).inc()
 
 
+async def _publish(parts: Parts, messages: Sequence[Message]) -> None:
+    prefix = parts.settings.kafka.topic_prefix
+    await parts.producer.send([Outgoing(prefix + m.topic.name, m.key.encode(), _bytes(m)) for m in messages])
+
+
 async def _sweep(parts: Parts) -> None:
-    """Every few seconds: what dead workers left behind, cost records that changed after their request had ended, and alerts."""
+    """Every few seconds: what dead workers left behind, and cost records that changed after their request had ended."""
     assert parts.ledger is not None
+    sweep = make_sweep(parts.ledger, partial(_publish, parts))
 
-    async def publish(messages: Sequence[Message]) -> None:
-        prefix = parts.settings.kafka.topic_prefix
-        await parts.producer.send([Outgoing(prefix + m.topic.name, m.key.encode(), _bytes(m)) for m in messages])
+    async def once() -> None:
+        metrics.REVISIONS.inc(await sweep())
 
-    sweep = make_sweep(parts.ledger, publish)
-    alerts = make_alerts(parts.ledger.watch, parts.policy, prices.rates, publish, spikes_every_s=SPIKES_S)
+    await _rounds(parts, "sweep", once)
+
+
+async def _alert(parts: Parts) -> None:
+    """Every few seconds: what a person should look at. Apart from the sweep, since what only informs must not hold up the books."""
+    assert parts.ledger is not None
+    alerts = make_alerts(parts.ledger.watch, parts.policy, prices.rates, partial(_publish, parts), spikes_every_s=SPIKES_S)
+
+    async def once() -> None:
+        for alert in await alerts():
+            metrics.ALERTS.labels(alert.kind).inc()
+
+    await _rounds(parts, "alerts", once)
+
+
+async def _rounds(parts: Parts, what: str, once: Callable[[], Awaitable[None]]) -> None:
+    """Neither stops the answers: what could not go out is found again by the next round."""
     while True:
         await asyncio.sleep(parts.settings.attribute.sweep_s)
         try:
-            metrics.REVISIONS.inc(await sweep())
-            for alert in await alerts():
-                metrics.ALERTS.labels(alert.kind).inc()
+            await once()
         except Unavailable as e:
-            log.warning("sweep skipped: %s", e)
+            log.warning("%s skipped: %s", what, e)
+        except Unpublishable as e:
+            metrics.ROUNDS_REFUSED.labels(what).inc()
+            log.error("%s: the broker refuses them, they are tried again: %s", what, e)
 
 
 async def _purge(parts: Parts) -> None:

@@ -47,4 +47,6 @@ SAVED_USD = Gauge("scrimp_saved_usd", "Dollars saved since start, by lever; a le
 PRICE_UNKNOWN = Counter("scrimp_price_unknown_total", "Ended requests with an attempt whose price nobody knows.", ["model"])
 REVISIONS = Counter("scrimp_cost_revisions_total", "CostRecords published again because a late settlement changed them.")
 ALERTS = Counter("scrimp_alerts_total", "Alerts published to llm.alerts.", ["kind"])
+ROUNDS_REFUSED = Counter("scrimp_rounds_refused_total", "Rounds of `attribute` whose records the broker refused; tried again.", ["what"])
+"""what: sweep (revised CostRecords), alerts."""
 POLICY_REFUSED = Counter("scrimp_policy_refused_total", "Changes of the policy file that were refused; the old policy stays.")

@@ -1,16 +1,26 @@
-"""What the metrics learn of an ending."""
+"""What the metrics learn of an ending, and what the rounds of `attribute` survive."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import REGISTRY
 
 from schemas import Saved
+from schemas.types import utc_now
 from workers.attribute.attribute import Observed
-from workers.cli.stages import _observe
+from workers.cli.stages import Parts, _alert, _observe, _sweep
+from workers.ledger.alerts import Unsent
+from workers.ledger.types import Revised
+from workers.policy import parse
+from workers.runtime.producer import Outgoing, Unpublishable
 
 ANSWERED = Observed(
     status="answered",
@@ -58,3 +68,41 @@ def test_what_got_no_answer_is_counted_by_its_reason(status: str, reason: str) -
     _observe(replace(ANSWERED, status=status, reason=reason))  # type: ignore[arg-type]
     _observe(ANSWERED)
     assert sample("scrimp_refused_total", **labels) - before == 1
+
+
+class Broker:
+    """Refuses the first record it is sent, and takes the next."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.taken = asyncio.Event()
+
+    async def send(self, records: Sequence[Outgoing]) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            raise Unpublishable("TopicAuthorizationFailedError")
+        self.taken.set()
+
+
+@pytest.mark.parametrize(("task", "what"), [(_alert, "alerts"), (_sweep, "sweep")])
+async def test_what_the_broker_refuses_is_counted_and_tried_again(task: Any, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    text = "models: {m: {litellm: a/m, context: 9, price: {input: 1, output: 1}}}\ntiers: {light: [m]}\nreference: m\n"
+    watch = AsyncMock(**{"now.return_value": utc_now(), "unpriced.return_value": {}, "cut_off.return_value": {}})
+    watch.spent_by_feature.return_value = {}
+    watch.unsent.return_value = [Unsent("id", "price_unknown", "{}", b"{}")]
+    ledger = AsyncMock(watch=watch)
+    ledger.sweep.return_value = [Revised("acme", "r-1", 2, b"{}")]
+    settings: Any = SimpleNamespace(kafka=SimpleNamespace(topic_prefix=""), attribute=SimpleNamespace(sweep_s=0.01))
+    broker = Broker()
+    parts = Parts(settings, lambda: parse(text, "test"), broker, ledger=ledger)  # type: ignore[arg-type]
+    before = sample("scrimp_rounds_refused_total", what=what)
+    running = asyncio.create_task(task(parts))
+    taken = asyncio.create_task(broker.taken.wait())
+    await asyncio.wait([running, taken], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        assert taken.done(), "the round has stopped"
+        assert sample("scrimp_rounds_refused_total", what=what) - before == 1
+        assert "TopicAuthorizationFailedError" in caplog.text
+    finally:
+        running.cancel()
+        taken.cancel()
