@@ -34,19 +34,27 @@ class Kept:
         self._insisting: asyncio.Task[None] | None = None
 
     async def settle(self, booked: Settlement) -> None:
-        """Returns when it is in the books. After an `Unavailable` it is kept; any other error is the ledger's refusal."""
-        for seconds in PAUSES_S:
-            try:
-                await self._settle(booked)
-            except Unavailable:
-                await asyncio.sleep(seconds)
-            else:
-                return
+        """Returns when it is in the books. After an `Unavailable` or a cancellation it is kept; any other error is the ledger's refusal."""
+        try:
+            for seconds in PAUSES_S:
+                try:
+                    await self._settle(booked)
+                except Unavailable:
+                    await asyncio.sleep(seconds)
+                else:
+                    return
+        except asyncio.CancelledError:
+            self._keep(booked)
+            raise
+        self._keep(booked)
+        await self.catch_up()
+        await self._settle(booked)  # a repeat, unless it was refused: then it says so here
+
+    def _keep(self, booked: Settlement) -> None:
+        # Not before its own tries are over: until then the others would wait for it, and settle it as well.
         self._left[booked.tenant, booked.request_id, booked.n] = booked
         if self._insisting is None or self._insisting.done():
             self._insisting = asyncio.create_task(self._insist(), name="settle what was left")
-        await self.catch_up()
-        await self._settle(booked)  # a repeat, unless it was refused: then it says so here
 
     async def catch_up(self) -> None:
         """Settle all that was left, by whomever.

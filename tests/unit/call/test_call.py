@@ -234,6 +234,25 @@ async def test_what_cannot_be_settled_at_the_end_is_said(
     assert [s.state for s in stage.settled] == ["settled"]
 
 
+@pytest.mark.parametrize("away", [0, 1], ids=["asking", "pausing"])
+async def test_an_answer_in_hand_outlives_a_stop(stage: Stage, server: Provider, monkeypatch: pytest.MonkeyPatch, away: int) -> None:
+    """A stop cancels the request while its settlement is asked for, or waits to be asked for again; the last try at the end settles it."""
+    monkeypatch.setattr(kept, "PAUSES_S", (3600.0,))
+    stage.away = away
+    if not away:
+        stage.gate.clear()
+    task = asyncio.create_task(stage(event()))
+    await stage.settles.wait()
+    while stage.away:  # noqa: ASYNC110 -- the stage's own count
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    stage.gate.set()
+    await stage.kept.close()
+    assert {(s.request_id, s.state) for s in stage.settled} == {("r-1", "settled")}
+
+
 async def test_what_the_ledger_refuses_later_troubles_nobody_else(
     stage: Stage, server: Provider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
