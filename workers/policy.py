@@ -196,8 +196,8 @@ class Tenant(_Part):
     )
     """The full name of a topic of its own for its responses."""
     max_in_flight: int | None = Field(None, ge=1)
-    """Calls at the same time in one process of `call` and one lane, at most. Left out: an eighth of the window is kept from it while others
-    ask."""
+    """Calls at the same time in one process of `call` and one lane, at most. With and without it, an eighth of the window is kept from
+    the tenant while others ask."""
 
 
 class AlertsPolicy(_Part):

@@ -26,7 +26,7 @@ GONE_S = 60.0
 LATELY_S = 10.0
 """For so long after a tenant's last request, room is kept for it."""
 KEPT = 8
-"""Of so many slots, one is kept from a tenant without a cap of its own while others ask; one at least."""
+"""Of so many slots, one is kept from each tenant while others ask; one at least."""
 
 
 @dataclass
@@ -59,10 +59,11 @@ class Turns:
     def take(self, tenant: str, request: str, cap: int | None) -> float | None:
         """None: the turn is yours, until `give_back`. Else the seconds after which to ask again.
 
-        `cap` is the tenant's own; without one it may have the whole window, less what is kept for others who ask."""
+        `cap` is the tenant's own; with and without one it may have the whole window at most, less what is kept for others who ask."""
         self._saw(tenant)
         line = self._lines.setdefault(tenant, _Line())
-        if line.running >= (self._all_but_kept() if cap is None else cap):
+        room = self._all_but_kept()
+        if line.running >= (room if cap is None else min(cap, room)):
             return self._wait(line, request)
         line.waiting.pop(request, None)
         line.running += 1

@@ -29,17 +29,18 @@ def test_a_tenant_alone_has_the_whole_window() -> None:
     assert turns.take("a", "one more", None) is not None
 
 
+@pytest.mark.parametrize("cap", [None, 1000])
 @pytest.mark.parametrize(("window", "most"), [(1, 1), (2, 1), (8, 7), (32, 28), (100, 88)])
-def test_room_is_kept_while_others_ask(window: int, most: int) -> None:
+def test_room_is_kept_while_others_ask(window: int, most: int, cap: int | None) -> None:
     clock = Clock()
     turns = Turns(window, clock)
     assert turns.take("b", "only", None) is None
     turns.give_back("b")
-    taken = [turns.take("a", f"r{n}", None) for n in range(window)]
+    taken = [turns.take("a", f"r{n}", cap) for n in range(window)]
     assert taken.count(None) == most
 
     clock.at += LATELY_S + 1
-    assert turns.take("a", "late", None) is None, "the room is for those who ask"
+    assert turns.take("a", "late", cap) is None, "the room is for those who ask"
 
 
 def test_the_newest_of_two_tenants_is_held_to_it_as_well() -> None:
@@ -86,11 +87,12 @@ def test_who_does_not_come_back_is_forgotten() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.booleans()), max_size=200), st.integers(1, 9))
 def test_never_more_than_the_cap(steps: list[tuple[str, int, bool]], window: int) -> None:
-    """Whatever comes and goes: no tenant above its cap, and below it nobody waits."""
+    """Whatever comes and goes: no tenant above its cap or its room, and below both nobody waits."""
     clock = Clock()
     turns = Turns(window, clock)
     running: Counter[str] = Counter()
     caps = {"a": 1, "b": 3, "c": None}
+    asked: dict[str, float] = {}
     for tenant, request, gives_back in steps:
         clock.at += 0.5
         if gives_back and running[tenant]:
@@ -98,12 +100,11 @@ def test_never_more_than_the_cap(steps: list[tuple[str, int, bool]], window: int
             running[tenant] -= 1
             continue
         granted = turns.take(tenant, str(request), caps[tenant]) is None
-        cap = caps[tenant]
-        most = window if cap is None else cap
-        assert not (granted and running[tenant] >= most)
-        if not granted:
-            assert running[tenant] >= (most if cap is not None else max(window - 1, 1))
+        others = any(clock.at - at <= LATELY_S for other, at in asked.items() if other != tenant)
+        room = max(window - 1, 1) if others else under_way(window)
+        assert granted == (running[tenant] < min(caps[tenant] or room, room))
         running[tenant] += granted
+        asked[tenant] = clock.at
 
 
 class Stage:
