@@ -207,8 +207,8 @@ class AlertsPolicy(_Part):
     """Shares of a budget, spent and reserved, at which to tell (`budget_share`): each once a window, or the highest alone if several are
     reached at once. A budget that refuses a request has reached them all. Empty: never."""
     cost_spike: float = Field(2, gt=1, allow_inf_nan=False)
-    """A feature that has spent more today than so many times its mean of the last 7 days (`feature_cost_spike`). Days on which it spent
-    nothing do not count; with fewer than 3 that do, nothing is told."""
+    """A feature that has spent more today than so many times its mean of the last 7 days, or of the days since it was first seen
+    (`feature_cost_spike`). Days on which it spent nothing count; one that is first seen today has no mean."""
     unconfirmed_usd: Number = Field(Decimal(0), ge=0)
     """A tenant whose calls were cut off today at a worst case of more dollars than this (`unconfirmed_spend`)."""
 

@@ -25,9 +25,9 @@ from workers.outcomes import Message
 from workers.policy import Budget, Model, Policy
 
 DAYS = 7
-"""Before today, of which the days on which a feature spent anything make its mean."""
-DAYS_AT_LEAST = 3
-"""Fewer days with spending, and nothing is a spike: a feature that begins would always be one."""
+"""Before today, over which a feature's mean is taken; over fewer where it was first seen since."""
+LOOKED_BACK = 2 * DAYS
+"""Days before today in which a feature is looked for. One that spent nothing for so long begins anew."""
 LATE = timedelta(minutes=5)
 """A window is looked at for this long after its end: it may fill between two rounds, or while nobody looks."""
 MOMENT = timedelta(microseconds=1)
@@ -212,29 +212,28 @@ def unknown_prices(unpriced: Mapping[str, int], today: Span) -> Iterator[Finding
 
 
 def days_before(today: Span, timezone: str) -> list[Span]:
-    """The last seven days before today, by the same clock."""
+    """The last days before today, by the same clock, the latest first."""
     days = [today]
-    for _ in range(DAYS):
+    for _ in range(LOOKED_BACK):
         days.append(window("day", timezone, days[-1][0] - MOMENT))
     return days[1:]
 
 
 def mean_by_feature(days: Sequence[Mapping[str, Decimal]]) -> dict[str, tuple[Decimal, int]]:
-    """Of each feature the mean of the days on which it spent anything, and how many those were."""
-    spent: dict[str, list[Decimal]] = {}
-    for day in days:
-        for feature, dollars in day.items():
-            spent.setdefault(feature, []).append(dollars)
-    return {feature: (sum(each, Decimal(0)) / len(each), len(each)) for feature, each in spent.items()}
+    """Of each feature the mean of the last `DAYS` days, or of those since it was first seen, and how many those were. `days` are what was
+    spent on each, the latest first."""
+    seen = {feature: n for n, day in enumerate(days, start=1) for feature in day}  # the earliest day comes last, and stays
+    over = {feature: min(n, DAYS) for feature, n in seen.items()}
+    return {feature: (sum((day.get(feature, Decimal(0)) for day in days[:n]), Decimal(0)) / n, n) for feature, n in over.items()}
 
 
 def feature_cost_spikes(
     spent: Mapping[str, Decimal], means: Mapping[str, tuple[Decimal, int]], today: Span, factor: float
 ) -> Iterator[Finding]:
-    """Features that have spent more today than `factor` times their mean."""
+    """Features that have spent more today than `factor` times their mean. Without a mean above 0 there is nothing to compare with."""
     for feature, dollars in spent.items():
         mean, days = means.get(feature, (Decimal(0), 0))
-        if days >= DAYS_AT_LEAST and dollars > mean * Decimal(str(factor)):
+        if 0 < mean * Decimal(str(factor)) < dollars:
             said = f"feature {feature}: ${usd(dollars)} spent today, {dollars / mean:.1f} times its mean of ${usd(round(mean, 6))} a day"
             evidence = {"spent_usd": usd(dollars), "mean_usd": usd(round(mean, 10)), "days": days, "factor": f"{factor:g}"}
             yield Finding("feature_cost_spike", {"feature": feature}, "day", today[0], said, evidence | _span("day", today))

@@ -137,7 +137,7 @@ def test_windows_that_ended_a_moment_ago_are_looked_at() -> None:
 
 def test_the_days_before_are_days_of_the_clock() -> None:
     days = days_before(window("day", "Europe/Berlin", NOON + timedelta(days=2)), "Europe/Berlin")
-    assert len(days) == 7
+    assert len(days) == 14
     assert {(end - start) / timedelta(hours=1) for start, end in days} == {23, 24}
     assert all(late[0] == early[1] for late, early in pairwise(days))
 
@@ -159,11 +159,30 @@ def test_a_spike_is_above_the_factor() -> None:
     assert spikes("2.1", "1", "1", "1", factor=2.5) == []
 
 
-def test_days_without_spending_do_not_lower_the_mean() -> None:
-    assert spikes("2", "", "1", "", "1", "", "1", "") == []
-    assert spikes("2.1", "", "1", "", "1", "", "1", "")
+def test_the_mean_is_of_seven_days_whatever_was_spent_on_them() -> None:
+    """300 dollars on three of seven days are 42.86 a day."""
+    days = ("100", "", "100", "", "", "", "100")
+    assert spikes("85", *days) == []
+    (found,) = spikes("86", *days)
+    assert found.evidence["mean_usd"] == "42.8571428571"
+    assert spikes("150", *days)
 
 
-def test_a_feature_that_begins_is_no_spike() -> None:
+def test_the_mean_of_a_young_feature_is_of_the_days_since_it_was_first_seen() -> None:
+    assert spikes("2", "", "", "3") == []
+    (found,) = spikes("2.1", "", "", "3")
+    assert (found.evidence["mean_usd"], found.evidence["days"]) == ("1", 3)
+    assert spikes("2", "1") == []
+    assert spikes("2.1", "1")
+
+
+def test_what_is_older_than_seven_days_makes_a_feature_old_and_its_mean_no_higher() -> None:
+    days = ("7", "", "", "", "", "", "", "99")
+    assert spikes("2", *days) == []
+    (found,) = spikes("2.1", *days)
+    assert (found.evidence["mean_usd"], found.evidence["days"]) == ("1", 7)
+
+
+def test_without_anything_to_compare_with_nothing_is_a_spike() -> None:
     assert spikes("99") == []
-    assert spikes("99", "1", "1") == []
+    assert spikes("99", "", "", "", "", "", "", "", "1") == []
