@@ -13,11 +13,15 @@ from tests.provider import Provider
 from tests.unit.call.build import event, plan, policy
 from tests.unit.call.stage import Stage, finished, in_the_books, reason
 from tests.unit.ledger.scenario import counters, dollars, drift, execute
+from workers.ledger.queries import Figures, Question, report
 from workers.ledger.types import Attempt
 from workers.outcomes import Retry, Unavailable
 from workers.policy import Policy
 
 TWO = {"light": ("mini", "spare"), "standard": ("middle",), "heavy": ("large",)}
+CALLS = """\
+SELECT {part} AS part, count(*) AS calls, sum(input_tokens) AS read, sum(output_tokens) AS written, sum(attempt.cost) AS cost
+FROM attempt JOIN request ON request.id = attempt.request GROUP BY {part}"""
 
 
 def budgeted(base: str, *budgets: dict[str, Any], **more: Any) -> Policy:
@@ -188,16 +192,31 @@ async def test_duplicate_rows(stage: Stage, server: Provider, url: str) -> None:
 
 
 async def test_report_equals_rows(stage: Stage, server: Provider, url: str) -> None:
-    """Counter, rows and the provider's own books say the same; there is no roll-up beside them that could say something else."""
+    """Counter, rows, the report and the provider's own books say the same, in every part and in all: no roll-up says something else."""
     server.faults.add("length", tokens=9)
-    asked = [event(f"r-{i}") for i in range(4)]
-    for one in asked:
-        finished(await stage(one))
+    who = [
+        {"tenant": f"t-{i % 2}", "feature": f"f-{i % 3}", "user": f"u-{i}" if i else None, "experiment": "e-1" if i > 2 else None}
+        for i in range(4)
+    ]
+    for i, facts in enumerate(who):
+        finished(await stage(event(f"r-{i}", **facts)))
     billed = [call.usage for call in server.calls]
     tokens = sum(u["prompt_tokens"] + u["completion_tokens"] for u in billed if u)
     assert await total(url, "tokens") == (0, tokens)
-    (row,) = await execute(url, "SELECT sum(input_tokens + output_tokens) AS tokens, count(*) AS calls FROM attempt")
-    assert (row.tokens, row.calls) == (tokens, len(server.calls))
+
+    told = await report(url, Question())
+    assert (told.total.requests, told.total.attempts) == (len(who), len(server.calls))
+    assert told.total.input_tokens + told.total.output_tokens == tokens
+    assert (0, dollars(str(told.total.spent_usd))) == await total(url)
+    for dimension, parts in told.by.items():
+        assert sum(parts.values(), Figures()) == told.total, dimension
+        if dimension != "window":
+            said = {
+                part: (f.attempts, f.input_tokens, f.output_tokens, dollars(str(f.spent_usd))) for part, f in parts.items() if f.attempts
+            }
+            table = "attempt" if dimension in ("tier", "model") else "request"
+            rows = await execute(url, CALLS.format(part=f'{table}."{dimension}"'))
+            assert said == {row.part: (row.calls, int(row.read), int(row.written), int(row.cost)) for row in rows}, dimension
 
 
 async def test_bypass_routes(stage: Stage, server: Provider, url: str) -> None:
