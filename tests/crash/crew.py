@@ -55,6 +55,16 @@ async def cut(fleet: Fleet, mark: str) -> None:
     await eventually(there, f"nobody came to {mark}")
 
 
+async def frozen(fleet: Fleet, *names: str) -> str:
+    """Wait until one of these has sent itself SIGSTOP; which one. It leaves its `.cut` a moment before."""
+
+    async def one() -> bool:
+        return any(fleet.processes[name].frozen for name in names)
+
+    await eventually(one, f"none of {names} came to the point where it stops")
+    return next(name for name in names if fleet.processes[name].frozen)
+
+
 @asynccontextmanager
 async def revived(fleet: Fleet, *names: str, **settings: Any) -> AsyncIterator[None]:
     """Meanwhile, each of these that dies by SIGKILL is started again. Any other end fails the test."""

@@ -52,8 +52,7 @@ async def test_a_zombie_settles_after_its_request_has_ended(answer: str, fleet: 
     marks = f"stop-call.before_settle-{tenant} kill-attribute.before_noted-{tenant}"
     asked = question(tenant, marks, f"Who fell asleep, {tenant}? {poor}")
     await topics.ask(asked)
-    await crew.cut(fleet, f"stop-call.before_settle-{tenant}")
-    sleeper = next(name for name in ZOMBIES if fleet.processes[name].frozen)
+    sleeper = await crew.frozen(fleet, *ZOMBIES)
     try:
         await topics.answers([asked])
     finally:
