@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,6 +50,9 @@ PURGE_S = 3_600.0
 """Between two purges of the ledger."""
 SPIKES_S = 60.0
 """Between two looks for features that spend more than usual."""
+
+OTHER = "other"
+"""The label of every feature that the policy does not name."""
 
 Reach = Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]]
 
@@ -262,7 +265,7 @@ def _attribute(parts: Parts, lane: Lane) -> Deliver:
         rates=prices.rates,
         price_map=prices.installed().name,
         now=utc_now,
-        observe=_observe,
+        observe=lambda seen: _observe(seen, parts.policy().features),
     )
 
     refusals = make_refusals(parts.ledger.watch, parts.policy)
@@ -278,8 +281,9 @@ def _attribute(parts: Parts, lane: Lane) -> Deliver:
     return parts.delivery(STAGES["attribute"], lane, decoder(Finished), work, bury=bury)
 
 
-def _observe(seen: Observed) -> None:
-    feature, model = seen.feature or "", seen.model or ""
+def _observe(seen: Observed, named: Collection[str]) -> None:
+    """`named` are the features that become labels: users make up the others, and each would be a time series for ever."""
+    feature, model = seen.feature if seen.feature in named else OTHER, seen.model or ""
     metrics.REQUESTS.labels(seen.lane, feature, seen.status, seen.tier or "", seen.source or "").inc()
     metrics.REQUEST_SECONDS.labels(seen.lane, seen.status).observe(seen.seconds)
     if seen.reason is not None:

@@ -31,6 +31,7 @@ SETTLEMENTS_REFUSED = Counter("scrimp_settlements_refused_total", "Settlements k
 OVERRUNS = Counter("scrimp_overruns_total", "Provider calls that came to more than was reserved for them.", ["model", "why"])
 """why: output (more than max_tokens), input (it counts the prompt otherwise than we do), price (billed by no known rate)."""
 
+# The label `feature` is one of the policy's `features`, or `other`.
 REQUESTS = Counter("scrimp_requests_total", "Ended requests.", ["lane", "feature", "status", "tier", "source"])
 REQUEST_SECONDS = Histogram(
     "scrimp_request_seconds",

@@ -37,6 +37,7 @@ ANSWERED = Observed(
     price_unknown=False,
     seconds=3.0,
 )
+NAMED = {"of-this-test"}
 LABELS = {"lane": "interactive", "feature": "of-this-test"}
 
 
@@ -51,13 +52,13 @@ def test_the_time_that_a_request_took_is_in_the_histogram_of_its_lane_and_status
         return [sample("scrimp_request_seconds_bucket", **labels, le=le) for le in ("2.5", "5.0", "+Inf")]
 
     before = taken()
-    _observe(ANSWERED)
+    _observe(ANSWERED, NAMED)
     assert [now - then for now, then in zip(taken(), before, strict=True)] == [0, 1, 1]
 
 
 def test_dollars_that_may_have_been_spent_are_counted_apart() -> None:
     before = sample("scrimp_unconfirmed_usd_total", **LABELS)
-    _observe(ANSWERED)
+    _observe(ANSWERED, NAMED)
     assert sample("scrimp_unconfirmed_usd_total", **LABELS) - before == 0.5
 
 
@@ -65,9 +66,18 @@ def test_dollars_that_may_have_been_spent_are_counted_apart() -> None:
 def test_what_got_no_answer_is_counted_by_its_reason(status: str, reason: str) -> None:
     labels = LABELS | {"status": status, "reason": reason}
     before = sample("scrimp_refused_total", **labels)
-    _observe(replace(ANSWERED, status=status, reason=reason))  # type: ignore[arg-type]
-    _observe(ANSWERED)
+    _observe(replace(ANSWERED, status=status, reason=reason), NAMED)  # type: ignore[arg-type]
+    _observe(ANSWERED, NAMED)
     assert sample("scrimp_refused_total", **labels) - before == 1
+
+
+@pytest.mark.parametrize("feature", ["made-up", "", None])
+def test_a_feature_that_the_policy_does_not_name_is_no_label(feature: str | None) -> None:
+    labels = {"lane": "interactive", "feature": "other"}
+    before = sample("scrimp_unconfirmed_usd_total", **labels)
+    _observe(replace(ANSWERED, feature=feature), NAMED)
+    assert sample("scrimp_unconfirmed_usd_total", **labels) - before == 0.5
+    assert REGISTRY.get_sample_value("scrimp_unconfirmed_usd_total", labels | {"feature": feature or ""}) is None
 
 
 class Broker:
