@@ -31,8 +31,9 @@ demo: install    ## answer about forty requests on this machine and show what th
 test: install    ## all tests, on the most real broker and database that can be had here; ARGS='-k window' for some
 	$(BIN)/pytest $(ARGS)
 
-chaos: install   ## ten storms of kills and outages over a whole fleet, judged from outside; ARGS='--seed 7' for one, '--short' as in CI
+chaos: install   ## ten storms over a whole fleet, judged from outside, then every outage at full length; ARGS='--seed 7' for one storm
 	$(BIN)/python -m tests.chaos $(ARGS)
+	$(if $(ARGS),,SCRIMP_TEST_LONG=1 $(BIN)/pytest tests/outage)
 
 mutations: install  ## break the runtime on purpose, in a copy, and show that the suite notices; ARGS=NAME for one
 	$(BIN)/python -m tests.mutations $(ARGS)

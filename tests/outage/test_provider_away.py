@@ -19,7 +19,7 @@ MOST_ATTEMPTS = 6
 FAULTS: dict[str, dict[str, Any]] = {"429": {"kind": "rate_limit", "retry_after": 1}, "500": {"kind": "server_error"}}
 
 
-@pytest.mark.parametrize("how", ["refuse", "429", *(["hang", "500"] if EVERY else [])])
+@pytest.mark.parametrize("how", ["refuse", "hang", "429", *(["500"] if EVERY else [])])
 async def test_the_provider_is_away(
     how: Literal["refuse", "hang", "429", "500"], fleet: Fleet, links: Links, topics: Topics, tenant: str
 ) -> None:
