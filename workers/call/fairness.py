@@ -35,6 +35,10 @@ class _Line:
     waiting: dict[str, float] = field(default_factory=dict)
     """By request, oldest first: when it counts as gone."""
 
+    def forget(self, now: float) -> None:
+        for gone in [r for r, until in self.waiting.items() if until < now]:
+            del self.waiting[gone]
+
 
 def under_way(window: int) -> int:
     """Requests under way in a window of so many slots: beside those with a model, some that are being settled or published."""
@@ -48,12 +52,14 @@ class Turns:
         self._window = window
         self._clock = clock
         self._lines: dict[str, _Line] = {}
+        self._looked = clock()
         self._last: tuple[str, float] | None = None
         self._other: tuple[str, float] | None = None
         """The tenant of the latest request, and the latest one that is not it, each with the time of its own latest."""
 
     @property
     def waiting(self) -> int:
+        self._forget_gone()
         return sum(len(line.waiting) for line in self._lines.values())
 
     def take(self, tenant: str, request: str, cap: int | None) -> float | None:
@@ -61,6 +67,8 @@ class Turns:
 
         `cap` is the tenant's own; with and without one it may have the whole window at most, less what is kept for others who ask."""
         self._saw(tenant)
+        if self._clock() - self._looked > GONE_S:
+            self._forget_gone()
         line = self._lines.setdefault(tenant, _Line())
         room = self._all_but_kept()
         if line.running >= (room if cap is None else min(cap, room)):
@@ -70,20 +78,35 @@ class Turns:
         return None
 
     def give_back(self, tenant: str) -> None:
-        line = self._lines[tenant]
-        line.running -= 1
-        if not line.running and not line.waiting:
-            del self._lines[tenant]
+        self._lines[tenant].running -= 1
+        self._drop_if_empty(tenant)
+
+    def leave(self, tenant: str, request: str) -> None:
+        """This request waits no longer."""
+        if tenant in self._lines:
+            self._lines[tenant].waiting.pop(request, None)
+            self._drop_if_empty(tenant)
 
     def _wait(self, line: _Line, request: str) -> float:
         now = self._clock()
-        for gone in [r for r, until in line.waiting.items() if until < now]:
-            del line.waiting[gone]
+        line.forget(now)
         line.waiting.setdefault(request, now)
         place = next(n for n, r in enumerate(line.waiting, 1) if r == request)
         pause = min(place * PAUSE_S, LONGEST_S)
         line.waiting[request] = now + pause + GONE_S
         return pause
+
+    def _forget_gone(self) -> None:
+        # Whose tenant asks no more is met by no ask of that tenant's.
+        self._looked = self._clock()
+        for tenant, line in list(self._lines.items()):
+            line.forget(self._looked)
+            self._drop_if_empty(tenant)
+
+    def _drop_if_empty(self, tenant: str) -> None:
+        line = self._lines[tenant]
+        if not line.running and not line.waiting:
+            del self._lines[tenant]
 
     def _all_but_kept(self) -> int:
         alone = self._other is None or self._clock() - self._other[1] > LATELY_S
@@ -104,6 +127,7 @@ def make_fair(
         tenant = event.facts.tenant or ""
         left = (event.facts.deadline_at - now()).total_seconds()
         if left <= 0:
+            turns.leave(tenant, event.facts.key)
             return await call(event)
         known = policy().tenant(tenant)
         pause = turns.take(tenant, event.facts.key, known.max_in_flight if known else None)

@@ -85,6 +85,22 @@ def test_who_does_not_come_back_is_forgotten() -> None:
     assert turns.waiting == 1
 
 
+def test_also_where_its_tenant_asks_no_more() -> None:
+    clock = Clock()
+    turns = Turns(4, clock)
+    for tenant in ("a", "b"):
+        turns.take(tenant, "running", 1)
+        turns.take(tenant, "gone", 1)
+        turns.give_back(tenant)
+    clock.at += LONGEST_S + GONE_S + 1
+    turns.take("c", "here", None)
+    assert set(turns._lines) == {"c"}
+    turns.take("d", "running", 1)
+    turns.take("d", "gone", 1)
+    clock.at += LONGEST_S + GONE_S + 1
+    assert turns.waiting == 0
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.booleans()), max_size=200), st.integers(1, 9))
 def test_never_more_than_the_cap(steps: list[tuple[str, int, bool]], window: int) -> None:
     """Whatever comes and goes: no tenant above its cap or its room, and below both nobody waits."""
@@ -148,6 +164,9 @@ async def test_it_comes_back_for_its_deadline_and_ends_past_it() -> None:
     assert isinstance(soon, Retry)
     assert soon.after <= 0.01
     assert await fair(event("late", deadline_s=-1)) == Emit(), "the stage says how it ends; it takes no turn"
+    assert turns.waiting == 1
+    assert await fair(event("soon", deadline_s=-1)) == Emit()
+    assert turns.waiting == 0, "what has ended waits no longer"
 
 
 async def test_a_turn_is_given_back_whatever_happens() -> None:
