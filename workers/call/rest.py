@@ -18,6 +18,8 @@ TRIP = 5
 FIRST_REST_S = 1.0
 LONGEST_REST_S = 15.0
 """Also the most that an answer of a provider can ask for: it speaks of one call, and here everybody waits."""
+FORGOTTEN_S = 300.0
+"""So long after its rest a model that nobody has asked, because the policy lost it or nothing is meant for it, counts as down no longer."""
 
 
 @dataclass(slots=True)
@@ -41,8 +43,9 @@ class Rests:
         return {name: self._models[name].until - now for name in self.down() if self._models[name].until > now}
 
     def down(self) -> list[str]:
-        """The models that have failed for everybody, also while one of them is being tried."""
-        return sorted(name for name, model in self._models.items() if model.failures >= TRIP)
+        """The models that have lately failed for everybody, also while one of them is being tried."""
+        since = self._clock() - FORGOTTEN_S
+        return sorted(name for name, model in self._models.items() if model.failures >= TRIP and model.until >= since)
 
     def tries(self, name: str) -> None:
         """A call of this model begins."""

@@ -13,7 +13,7 @@ from tests.unit.call.build import event, plan
 from tests.unit.call.stage import Stage, finished
 from workers.call.call import spread
 from workers.call.failures import Failure
-from workers.call.rest import FIRST_REST_S, LONGEST_REST_S, TRIP, Rests
+from workers.call.rest import FIRST_REST_S, FORGOTTEN_S, LONGEST_REST_S, TRIP, Rests
 from workers.outcomes import End, Retry
 
 DOWN = Failure("error", "unreachable", "no")
@@ -61,6 +61,18 @@ def test_whoever_answers_is_up(came: Failure | None) -> None:
     rests.saw("mini", came)
     assert rests.left() == {}
     assert rests.down() == []
+
+
+def test_whoever_is_asked_no_more_is_down_no_longer() -> None:
+    clock = Clock()
+    rests = tripped(clock)
+    clock.now += FORGOTTEN_S
+    assert rests.down() == ["mini"]
+    clock.now += 2 * FIRST_REST_S
+    assert rests.down() == []
+    rests.tries("mini")
+    rests.saw("mini", DOWN)
+    assert rests.down() == ["mini"], "one failure more, and it is known again"
 
 
 def test_what_the_provider_asks_for_is_kept_within_reason() -> None:
