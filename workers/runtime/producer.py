@@ -2,8 +2,8 @@
 
 FastStream's own publish cannot write a null value or a header that is not text, and dead letters need both. A broker that cannot be
 reached raises `Unavailable("kafka")`, and so does a topic of the fleet's own that is missing; a record that the broker will not take, or
-whose topic is somebody else's (a tenant's) and not there, raises `Unpublishable`. No topic is ever asked for that is not known to exist:
-the asking alone could create it.
+whose topic is somebody else's (a tenant's) and not there, raises `Unpublishable`, and so does a dead letter without its topic, which stops
+the process. No topic is ever asked for that is not known to exist: the asking alone could create it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workers.outcomes import Unavailable
 from workers.runtime.connect import client_options
 from workers.runtime.provision import wanted
 from workers.settings import Kafka
-from workers.topics import MAX_EVENT_BYTES
+from workers.topics import DEAD, MAX_EVENT_BYTES
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -52,7 +52,7 @@ class KafkaProducer:
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._client: AIOKafkaProducer | None = None
-        self._own = wanted(kafka).keys()
+        self._awaited = wanted(kafka).keys() - {kafka.topic_prefix + DEAD.name}
         self._there: set[str] = set()
         """Topics that were seen on the broker."""
 
@@ -116,7 +116,7 @@ class KafkaProducer:
             return
         await self.check()
         missing = topics - self._there
-        if ours := sorted(missing & self._own):
+        if ours := sorted(missing & self._awaited):
             raise Unavailable("kafka", f"missing topics: {', '.join(ours)}; run `scrimp topics apply`")
         if missing:
             raise Unpublishable(f"no such topic: {', '.join(sorted(missing))}")
