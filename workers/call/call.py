@@ -52,6 +52,10 @@ SLOT_WAIT_S = 5.0
 TTL_MARGIN_S = 30.0
 """How much longer than a call's time-out its attempt stays reserved: its settlement may have to wait for the ledger."""
 
+UNANSWERED = 4096
+"""Questions without an answer that are remembered: the latest, more than a process has under way. The rest went to other workers, mostly.
+To lose one costs a wait and no call: what it was granted is held until it runs out, and then counts as `unconfirmed`."""
+
 LAST_WAIT_S = 3_600.0
 """The bulk lane's deadline is a day away: no attempt is kept longer than this."""
 NO_HEARTBEAT = "the last heartbeat is too old to send a call"
@@ -122,6 +126,8 @@ def make_call(
             return await open(this)
         except Unavailable:
             unanswered[this.facts.key] = this
+            if len(unanswered) > UNANSWERED:
+                del unanswered[next(iter(unanswered))]
             raise
 
     async def call(event: Compressed) -> Outcome:

@@ -17,7 +17,7 @@ from schemas.types import utc_now
 from tests.provider import Provider
 from tests.unit.call.build import attempt, event, plan, policy
 from tests.unit.call.stage import Stage, finished, in_the_books, reason
-from workers.call import kept
+from workers.call import call, kept
 from workers.ledger.types import (
     Answer,
     Ask,
@@ -309,6 +309,21 @@ async def test_a_grant_whose_answer_was_lost_is_granted_again(stage: Stage, serv
     stage.ledger.open = opened  # type: ignore[method-assign]
     assert finished(await stage(asked)).status == "answered"
     assert await in_the_books(stage, server, asked) == [("mini", "settled", "accepted")]
+
+
+async def test_only_the_latest_questions_without_an_answer_are_remembered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(_asks: list[Ask]) -> list[Opened]:
+        raise Unavailable("ledger", "connection lost")
+
+    monkeypatch.setattr(call, "UNANSWERED", 2)
+    stage.ledger.open = away  # type: ignore[method-assign]
+    asked = [event(f"r-{n}") for n in range(3)]
+    for each in (*asked, *reversed(asked)):
+        with pytest.raises(Unavailable):
+            await stage(each)
+    first, second, third, *again = (a.seq for a in stage.asked)
+    assert again[:2] == [third, second]
+    assert again[2] != first
 
 
 async def test_a_worker_without_a_heartbeat_sends_nothing(stage: Stage, server: Provider) -> None:
