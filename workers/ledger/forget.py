@@ -65,6 +65,10 @@ class Person:
             return False
         return "tenant" in scope or user_digest(self.tenant, named) in others
 
+    def is_gone(self, user: str) -> bool:
+        """Is it a digest already? Who is asked for by name has an id of whatever shape, and it gives way."""
+        return user != self.user and user.startswith("sha256:") and len(user) == DIGEST_LENGTH
+
     def digested(self, scope: dict[str, str]) -> dict[str, str]:
         return scope | {"user": user_digest(self.tenant, scope["user"])}
 
@@ -142,24 +146,20 @@ async def _forget_requests(connection: AsyncConnection, person: Person) -> int:
     ids = pack_ids((await connection.execute(due)).scalars())
     locked = (await connection.execute(LOCK_BY_ID, ids)).all()
     if locked:
-        await connection.execute(_FORGET, [_without_user(row) for row in await connection.execute(_ROWS, ids)])
+        await connection.execute(_FORGET, [_without_user(row, person) for row in await connection.execute(_ROWS, ids)])
         await connection.execute(_FORGET_ANSWERS, ids)
     return len(locked)
 
 
-def _without_user(row: Any) -> dict[str, Any]:
+def _without_user(row: Any, person: Person) -> dict[str, Any]:
     """The row as it will be. A CostRecord that named the user gets a revision, which the sweep publishes: on the compacted topic it takes
     the place of the one that did."""
     kept = {"of_request": row.id, "new_user": row.user, "new_revision": row.revision, "new_cost_record": row.cost_record}
-    if row.user is None or _is_digest(row.user):
+    if row.user is None or person.is_gone(row.user):
         return kept
     digest = user_digest(row.tenant, row.user)
     record = CostRecord.model_validate_json(row.cost_record).model_copy(update={"user": digest, "revision": row.revision + 1})
     return kept | {"new_user": digest, "new_revision": record.revision, "new_cost_record": record.model_dump_json().encode()}
-
-
-def _is_digest(user: str) -> bool:
-    return user.startswith("sha256:") and len(user) == DIGEST_LENGTH
 
 
 async def _under_way(connection: AsyncConnection, person: Person) -> int:
@@ -171,7 +171,7 @@ async def _users(connection: AsyncConnection, person: Person) -> set[str]:
     """Digests of the users that the rows name by now."""
     await plan_for_many(connection)
     named = sa.select(request.c.user).where(person.is_theirs, request.c.user.is_not(None)).distinct()
-    return {user if _is_digest(user) else user_digest(person.tenant, user) for user in (await connection.execute(named)).scalars()}
+    return {user if person.is_gone(user) else user_digest(person.tenant, user) for user in (await connection.execute(named)).scalars()}
 
 
 # ---- what counts by user
@@ -214,7 +214,7 @@ async def _forget_counters(connection: AsyncConnection, person: Person, others: 
     renamed, running = [], []
     for row in found:
         scope = json.loads(row.scope)
-        if not person.named_in(scope, others) or _is_digest(scope["user"]):
+        if not person.named_in(scope, others) or person.is_gone(scope["user"]):
             continue
         ends = row.starts_at + OVER[row.window]
         if ends > now:

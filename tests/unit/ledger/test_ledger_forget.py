@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -99,6 +100,17 @@ async def test_the_answers_go_and_the_books_stay(ledger: Ledger, database: Datab
     assert "answer of a" not in await everything(url)
     # Left is another tenant's user of that name: in the row, the response, the CostRecord and a counter's scope.
     assert (await everything(url)).count(NAME) == 4
+
+
+async def test_an_id_of_the_shape_of_a_digest_gives_way_where_it_is_named(ledger: Ledger, database: Database, url: str) -> None:
+    odd = "sha256:" + 64 * "0"
+    await say(ledger, "a", user=odd)
+    await last_month(url)
+    for requests, counters in ((1, 1), (0, 0)):
+        erased = await asyncio.wait_for(forget(database, Person("acme", odd)), 60)
+        assert (erased.requests, erased.counters) == (requests, counters)
+    assert (await row_of(url, "a")).user == user_digest("acme", odd)
+    assert odd not in await everything(url)
 
 
 async def test_the_books_are_right_afterwards(start: Start, database: Database, url: str) -> None:
