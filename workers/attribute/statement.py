@@ -131,7 +131,7 @@ def _price_map(attempts: Sequence[Attempt], finished: Finished, prices: Prices) 
 
 
 def _answering(finished: Finished, attempts: Sequence[Attempt]) -> Attempt | None:
-    """The attempt whose answer went out. None: nobody was asked for it (a cache hit, a follower of an identical request), or no answer."""
+    """The attempt whose answer went out. None: nobody was asked for it (a cache hit), or no answer."""
     if finished.status != "answered" or finished.source in ("cache_exact", "cache_semantic"):
         return None
 

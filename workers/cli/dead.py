@@ -1,7 +1,7 @@
 """`scrimp dead list|show|replay`: the dead letters, and sending what died to its topic again.
 
-What a letter holds is shown only where `--body` asks for it: bodies and the record's own headers can hold prompts. A broker that cannot be
-reached, or topics that are missing, end the command with one line.
+What a letter holds is shown only where `--body` asks for it: bodies and the record's own headers can hold prompts. Its key is shown, which
+users choose: it says whose record it is. A broker that cannot be reached, or topics that are missing, end the command with one line.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="How many of the latest to show; the counts are of all.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List the dead letters and count them by reason. Nothing of what they hold is shown.
+    """List the dead letters and count them by reason. Of what they hold only their keys are shown, which users choose.
 
     Example: scrimp dead list --stage cache --since 2h
     """
@@ -114,7 +114,7 @@ def show(
     body: Annotated[bool, typer.Option("--body", help="Show what it holds, and the record's own headers.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter: why, where and when it died, and with --body what it holds.
+    """Show one dead letter: why, where and when it died, its key, which users choose, and with --body what it holds.
 
     Example: scrimp dead show 3:17 --body
     """

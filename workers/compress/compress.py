@@ -86,7 +86,7 @@ def _where(error: Exception) -> str:
 
 
 def _key(event: Missed) -> str:
-    """The fingerprint, so that identical requests meet in one `call` process; what may not share an answer gets a key of its own."""
+    """The fingerprint, so that identical requests share a partition; what may not share an answer gets a key of its own."""
     if event.cache_key is not None and event.plan.cache.read and event.plan.cache.write:
         return event.cache_key.point_id
     return event.facts.key
