@@ -187,7 +187,7 @@ class Http(_Group):
     port: int = Field(8080, ge=0, le=65_535)
     """0 takes a free port and logs it."""
     stall_s: float = Field(180, gt=0, allow_inf_nan=False)
-    """`/livez` turns 503 when work is under way, nothing is down, and none of it has finished for this long."""
+    """`/livez` turns 503 when work is under way, nothing is down, and neither it nor a provider call has ended for this long."""
 
 
 class StageSettings(_Group):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ class Parts:
     optional: dict[str, Probe] = field(default_factory=dict)
     """Of what the stages do without, at a price."""
     ledger: Ledger | None = None
+    called_at: float = 0.0
+    """When a provider call last ended, on the monotonic clock. A request may take several, each as long as its time-out."""
     background: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
     def delivery(self, stage: Stage, lane: Lane, decode: Decode, work: Work, **options: object) -> Deliver:  # type: ignore[type-arg]
@@ -223,6 +226,11 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
     parts.optional["provider"] = partial(_providers, rests)
     kept = Kept(Coalescer(parts.ledger.settle), refused=metrics.SETTLEMENTS_REFUSED.inc)
     stack.push_async_callback(kept.close)
+
+    def observe(model: str, outcome: str) -> None:
+        metrics.ATTEMPTS.labels(model, outcome).inc()
+        parts.called_at = time.monotonic()
+
     call = make_call(
         open=Coalescer(parts.ledger.open),
         kept=kept,
@@ -235,7 +243,7 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
         key=secret,
         timeout_s=parts.settings.call.timeout_s,
         slots={lane: asyncio.Semaphore(parts.settings.call.window) for lane in lanes},
-        observe=lambda model, outcome: metrics.ATTEMPTS.labels(model, outcome).inc(),
+        observe=observe,
         overran=lambda model, why: metrics.OVERRUNS.labels(model, why).inc(),
     )
 

@@ -221,6 +221,7 @@ def _subscribe(fleet: Fleet, parts: Parts, stage: Stage, consumer: str, lane: La
         single=single,
         drain_s=drain_s,
         suspect_s=min(SUSPECT_S, parts.settings.http.stall_s / 4),
+        step_at=lambda: parts.called_at if stage.name == "call" else 0.0,
         on_commit_failure=metrics.COMMIT_FAILURES.labels(*labels).inc,
         on_revoked=metrics.REBALANCES.labels(*labels).inc,
     )

@@ -66,11 +66,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         commit_every_s: float = 0.2,
         commit_s: float = 10.0,
         suspect_s: float = 5.0,
+        step_at: Callable[[], float] = lambda: 0.0,
         on_commit_failure: Callable[[], None] = lambda: None,
         on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
         """`commit_s`: a commit is given up after this long, and tried again. `suspect_s`: when work under way has not progressed for this
-        long, what it depends on is asked whether it is there."""
+        long, what it depends on is asked whether it is there. `step_at`: when, on the monotonic clock, a part of some record's work last
+        ended, for work of several long parts."""
         self._deliver = deliver
         self._parking = parking
         self._limit = limit
@@ -81,6 +83,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._commit_every_s = commit_every_s
         self._commit_s = commit_s
         self._suspect_s = suspect_s
+        self._step_at = step_at
         self._on_commit_failure = on_commit_failure
         self._on_revoked = on_revoked
         self._slots = asyncio.Semaphore(limit)
@@ -113,10 +116,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     @property
     def stalled_s(self) -> float:
-        """How long work that is not parked has been under way without any of it finishing."""
+        """How long work that is not parked has been under way without any of it, or a step of it, finishing."""
         if not self.running or self.parked:
             return 0.0
-        return time.monotonic() - max(self.progressed_at, self._parking.resumed_at)
+        return time.monotonic() - max(self.progressed_at, self._step_at(), self._parking.resumed_at)
 
     # -- taking records -------------------------------------------------------------------------------------------------------
 

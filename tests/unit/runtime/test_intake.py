@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -395,4 +396,24 @@ async def test_a_failed_commit_is_tried_again() -> None:
             await asyncio.sleep(0.001)
     assert group.committed == {("t", 0): 1}
     assert len(failures) == 2
+    await intake.close()
+
+
+async def test_work_of_several_steps_is_not_stalled_while_they_end() -> None:
+    """Three models that hang, one after another: together longer than any stall, and each ends in time."""
+    done, step_at = asyncio.Event(), time.monotonic()
+
+    async def deliver(_records: Sequence[Record]) -> list[Later]:
+        await done.wait()
+        return []
+
+    intake = make_intake(deliver, step_at=lambda: step_at)
+    await intake.take([Rec(0)], Group())
+    intake.progressed_at -= 100
+    step_at -= 200
+    assert intake.stalled_s >= 100
+    step_at += 150
+    assert 50 <= intake.stalled_s < 100
+    done.set()
+    await settle(intake)
     await intake.close()
