@@ -238,6 +238,6 @@ async def _forget_alerts(connection: AsyncConnection, person: Person, others: Co
                 running.append(ends)
             else:
                 gone.append(row.id)
-    if gone:
-        await connection.execute(sa.delete(alert).where(alert.c.id.in_(gone)))
+    for i in range(0, len(gone), CHUNK):  # PostgreSQL takes 32,767 ids in a statement, and a tenant can have more users
+        await connection.execute(sa.delete(alert).where(alert.c.id.in_(gone[i : i + CHUNK])))
     return len(gone), running

@@ -251,6 +251,18 @@ async def test_alerts_about_a_user(ledger: Ledger, database: Database, url: str)
     assert len(await execute(url, sa.select(alert.c.id))) == 2
 
 
+async def test_more_alerts_than_a_statement_takes_ids(ledger: Ledger, database: Database, url: str) -> None:
+    """PostgreSQL takes 32,767."""
+    many = 33_000
+    await ledger.watch.store([Finding("budget_share", BY_USER, "day", utc_now() - timedelta(days=3), "full", {})])
+    columns = ", ".join(f'"{column.name}"' for column in alert.c if column.name != "id")
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {many})"
+    copied = columns.replace('"about"', "CAST(i AS TEXT)")
+    await execute(url, f"{numbers} INSERT INTO alert (id, {columns}) SELECT CAST(i AS TEXT), {copied} FROM alert, n")
+    await execute(url, sa.update(alert).values(published_at=utc_now()))
+    assert (await forget(database, ME)).counters == many + 1
+
+
 async def test_in_chunks(ledger: Ledger, database: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.ledger.forget.CHUNK", 3)
     await ledger.end([replace(ending(f"r{i}", user=USER), facts=facts(f"r{i}", user=USER)) for i in range(7)])
