@@ -41,7 +41,7 @@ async def test_the_same_body_gets_the_stored_response_again(fleet: Fleet, topics
 
 
 async def test_the_same_body_in_flight_gets_a_copy_when_it_is_there(fleet: Fleet, topics: Topics, tenant: str) -> None:
-    asked = question(tenant, "twice", f"Who asks twice for {tenant}? [[fault:hang seconds=1 times=1]]")
+    asked = question(tenant, "twice", f"Who asks twice for {tenant}? [[fault:hang seconds=4 times=1]]")
     await topics.ask(asked)
     await topics.until(lambda: fleet.provider.counts()[digest(asked)] == 1, "it was not asked")
     assert not topics.seen("responses", f"{tenant}/twice")
@@ -71,7 +71,7 @@ async def test_another_body_is_a_conflict_and_leaves_the_first_alone(fleet: Flee
 
 
 async def test_another_body_in_flight_is_a_conflict_and_the_first_is_answered(fleet: Fleet, topics: Topics, tenant: str) -> None:
-    asked = question(tenant, "one", f"Who comes first, {tenant}? [[fault:hang seconds=1 times=1]]")
+    asked = question(tenant, "one", f"Who comes first, {tenant}? [[fault:hang seconds=4 times=1]]")
     other = question(tenant, "one", f"And who second, {tenant}?")
     await topics.ask(asked)
     await topics.until(lambda: fleet.provider.counts()[digest(asked)] == 1, "it was not asked")
