@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from inspect import isawaitable
@@ -55,6 +55,8 @@ class Client:
         self._litellm = litellm
         self._count = count
         self._record = record
+        self._config = lru_cache(maxsize=1024)(self._ask_config)
+        self._chats = lru_cache(maxsize=1024)(self._ask_chats)
         self._supported = lru_cache(maxsize=1024)(self._ask_supported)
         self._told: set[tuple[str, frozenset[str]]] = set()
 
@@ -86,10 +88,7 @@ class Client:
                     api_base=model.api_base,
                     api_key=api_key or (NO_KEY if model.api_base else None),
                     max_tokens=max_tokens,
-                    num_retries=0,
-                    max_retries=0,
                     timeout=timeout_s,
-                    drop_params=True,  # what it drops now is a wish whose value this model does not take
                     **{name: value for name, value in asked.items() if name not in lacking},
                 )
         except TimeoutError:
@@ -108,6 +107,7 @@ class Client:
         self._litellm.in_memory_llm_clients_cache.flush_cache()  # or a later event loop at the same address would get them back, closed
 
     async def _send(self, name: str, messages: list[dict[str, Any]], **asked: Any) -> Any:
+        provider, _, bare = name.partition("/")
         record = self._record(
             model=name,
             messages=messages,
@@ -117,15 +117,46 @@ class Client:
             litellm_call_id="",
             function_id="",
         )
-        asked |= {"model": name, "messages": messages}
-        start = partial(self._litellm.main.completion, acompletion=True, litellm_logging_obj=record, **asked)
-        provider = name.partition("/")[0]
         try:
+            if provider == "openai" and _plain(messages, asked) and self._chats(bare):
+                return await self._chat(bare, messages, record, **asked)
+            start = partial(
+                self._litellm.main.completion,
+                model=name,
+                messages=messages,
+                acompletion=True,
+                litellm_logging_obj=record,
+                num_retries=0,
+                max_retries=0,
+                drop_params=True,  # what it drops now is a wish whose value this model does not take
+                **asked,
+            )
             # Before it returns what is to be awaited it may read credentials or fetch images, and wait for them.
             pending = start() if provider in NEVER_WAITS else await asyncio.to_thread(start)
             return await pending if isawaitable(pending) else pending
         except Exception as e:
             raise self._litellm.exception_type(model=name, custom_llm_provider=provider, original_exception=e) from e
+
+    async def _chat(
+        self, bare: str, messages: list[dict[str, Any]], record: Any, *, api_base: str | None, api_key: str, timeout: float, **asked: Any
+    ) -> Any:
+        """What `litellm.main.completion` comes to for a plain chat with an OpenAI-shaped server; it spends more time than all the rest."""
+        config = self._config(bare)
+        return await self._litellm.main.base_llm_http_handler.completion(
+            model=bare,
+            messages=messages,
+            api_base=api_base,
+            api_key=api_key,
+            custom_llm_provider="openai",
+            provider_config=config,
+            model_response=self._litellm.ModelResponse(),
+            encoding=None,
+            logging_obj=record,
+            optional_params=config.map_openai_params(asked, {}, bare, drop_params=True),
+            litellm_params={},
+            timeout=timeout,
+            acompletion=True,
+        )
 
     def _lacking(self, model: Model, asked: Iterable[str]) -> frozenset[str]:
         """The parameters that the model does not take, said once in the log; none where LiteLLM does not know it."""
@@ -141,6 +172,14 @@ class Client:
         known = self._litellm.get_supported_openai_params(model=bare, custom_llm_provider=provider)
         return None if known is None else frozenset(known)
 
+    def _ask_config(self, bare: str) -> Any:
+        return self._litellm.utils.ProviderConfigManager.get_provider_chat_config(model=bare, provider=self._litellm.LlmProviders.OPENAI)
+
+    def _ask_chats(self, bare: str) -> bool:
+        """Whether OpenAI serves this model at `/chat/completions`; some only at `/responses`, which `completion` knows."""
+        info, _ = self._litellm.main.responses_api_bridge_check(model=bare, custom_llm_provider="openai")
+        return bool(info.get("mode") != "responses")
+
     def _estimate(self, messages: Iterable[dict[str, Any]], answer: Answer) -> Usage:
         said = (answer.content or "") + (json.dumps(answer.tool_calls) if answer.tool_calls else "")
         asked = sum(self._count(_text(m)) + tokens.MESSAGE_TOKENS for m in messages)
@@ -155,6 +194,8 @@ def open_client(count: Callable[[str], int] = tokens.count) -> Client:
     os.environ["LITELLM_OFFLINE_MODE"] = "true"
     os.environ["EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER"] = "true"
     import litellm
+    import litellm.litellm_core_utils.default_encoding
+    import litellm.proxy._types  # as the line above: else read at the first call that needs it, for most of a second, in the event loop
     from litellm.litellm_core_utils.litellm_logging import Logging
 
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
@@ -184,6 +225,20 @@ def _asked(params: Params, stop: tuple[str, ...]) -> dict[str, Any]:
     stops = list(dict.fromkeys(params.stops + ours))[:MOST_STOPS]
     # Providers refuse an empty list of tools, which asks for nothing.
     return {name: value for name, value in (asked | {"stop": stops}).items() if value != []}
+
+
+def _plain(messages: Iterable[dict[str, Any]], asked: Container[str]) -> bool:
+    """Text in turns and nothing else: no tools, images or reasoning effort, for which LiteLLM may have to rewrite or move the request."""
+    return (
+        "tools" not in asked
+        and "reasoning_effort" not in asked
+        and all(
+            m.keys() == {"role", "content"}
+            and isinstance(m["content"], str)
+            and (m["role"] in ("user", "assistant") or (i == 0 and m["role"] == "system"))
+            for i, m in enumerate(messages)
+        )
+    )
 
 
 def _answer(response: Any) -> Answer:

@@ -170,6 +170,41 @@ async def test_the_policys_stops_and_instruction(client: Client, server: Provide
     assert "stop" not in await sent(response_format={"type": "json_object"})
 
 
+PLAIN: tuple[dict[str, Any], ...] = (
+    {},
+    {"temperature": 0.2, "top_p": 0.5, "seed": 7, "presence_penalty": 1.0, "frequency_penalty": -1.0, "stop": ("#", "\n")},
+    {"temperature": 1},
+    {"response_format": {"type": "json_object"}},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "properties": {}}}}},
+)
+
+
+@pytest.mark.parametrize("params", PLAIN, ids=lambda params: "-".join(params) or "none")
+@pytest.mark.parametrize("model", ["mini", "gpt-4o-mini", "gpt-4.1-nano", "gpt-5-mini", "gpt-5.1", "o3-mini", "Qwen/Qwen3-4B"])
+async def test_the_short_way_sends_what_the_long_one_does(
+    model: str, params: dict[str, Any], client: Client, server: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Model(litellm=f"openai/{model}", api_base=server.base_url, context=8000)
+    turns = (
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="How tall is a heron?"),
+        Message(role="assistant", content="One metre."),
+        Message(role="user", content="And an egret?"),
+    )
+    got = []
+    for long in (False, True):
+        if long:
+            monkeypatch.setattr("workers.call.provider._plain", lambda *_: False)
+        prompt = Prompt(messages=turns, params=Params(**params))
+        got.append(await client.complete(known, prompt, max_tokens=9, api_key="sk-mine", timeout_s=5))
+    assert got[0] == got[1]
+    if model.startswith("gpt-5") and "stop" in params:
+        assert got[0] == Failure("error", "unsupported", "no")
+    else:
+        assert isinstance(got[0], Reply)
+        assert server.bodies[0] == server.bodies[1]
+
+
 # ---- other providers, as LiteLLM speaks to them
 
 PROMPT = Prompt(messages=(Message(role="user", content="How tall is a heron?"),))
