@@ -62,8 +62,9 @@ def _cannot() -> tuple[type[Exception], ...]:
     from workers.runtime.offsets import OutOfOrder
     from workers.runtime.producer import Unpublishable
     from workers.runtime.provision import ProvisionError
+    from workers.runtime.standstill import Standstill
 
-    return (Unavailable, Unpublishable, Fatal, OutOfOrder, LaptopError, LedgerNotReady, ProvisionError, EncoderMissing)
+    return (Unavailable, Unpublishable, Fatal, OutOfOrder, Standstill, LaptopError, LedgerNotReady, ProvisionError, EncoderMissing)
 
 
 if __name__ == "__main__":

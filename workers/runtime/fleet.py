@@ -5,14 +5,15 @@ acknowledging is ours (`AckPolicy.MANUAL`): FastStream's `ack` commits the fetch
 the broker, and a missing broker at start raises `Unavailable("kafka")`.
 
 `max_poll_interval_ms` is out of the way on purpose. A full window or a parked stage stops polling for as long as it takes; heartbeats go
-on, and whether the process makes progress is what `/livez` says.
+on, and whether the process makes progress is what `/livez` says. A consumer that takes nothing although there is something is made anew
+(`standstill.py`); what cannot be mended so ends the process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from faststream.kafka.message import FAKE_CONSUMER, KafkaAckableMessage
 from schemas.types import Lane
 from workers.outcomes import Unavailable
 from workers.pipeline import Stage
+from workers.runtime import metrics, standstill
 from workers.runtime.connect import security
 from workers.runtime.intake import Intake, Record
 from workers.settings import Kafka
@@ -82,6 +84,8 @@ class Fleet:
             apply_types=False,  # its dependency injection takes a thread for every poll, and would inject nothing here
         )
         self.intakes: dict[tuple[str, Lane], Intake] = {}
+        self._watches: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._watching: tuple[asyncio.Task[None], ...] = ()
 
     def add(self, stage: Stage, consumer: str, lane: Lane, intake: Intake, *, max_records: int, drain_s: float) -> None:
         """Subscribe one of a stage's consumers in one lane."""
@@ -106,10 +110,31 @@ class Fleet:
             max_partition_fetch_bytes=MAX_EVENT_BYTES,
         )
 
+        def current() -> Consumer | None:
+            return subscriber.consumer if isinstance(subscriber.consumer, Consumer) else None
+
         @subscriber
         async def take(records: Any) -> None:
-            consumer = subscriber.consumer
-            await intake.take(records, consumer if isinstance(consumer, Consumer) else None)
+            try:
+                await intake.take(records, current())
+            except Exception as e:
+                # FastStream would go on with the next poll, past records that nobody has taken.
+                intake.fail(e)
+                raise
+
+        async def renew() -> None:
+            metrics.RENEWALS.labels(consumer, lane).inc()
+            await _renew(subscriber, intake)
+
+        async def watch() -> None:
+            try:
+                times: dict[str, Any] = {"look_s": standstill.LOOK_S, "looks": standstill.LOOKS, "renew_s": standstill.RENEW_S}
+                await standstill.watch(intake, current, renew, **times)
+            except Exception as e:  # noqa: BLE001  a consumer that nobody looks after must not look well
+                intake.fail(e)
+
+        metrics.STANDSTILL.labels(consumer, lane).set_function(lambda: intake.standstill is not None)
+        self._watches.append(watch)
 
     async def start(self) -> None:
         try:
@@ -119,9 +144,32 @@ class Fleet:
             if isinstance(e, KafkaError):
                 raise Unavailable("kafka", f"{self._kafka.bootstrap_servers}: {e}") from e
             raise
+        self._watching = tuple(asyncio.create_task(watch(), name="standstill") for watch in self._watches)
 
     async def stop(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         await self.broker.stop()
+
+
+async def _renew(subscriber: Any, intake: Intake) -> None:
+    """Leave the group, for the broker gives the partitions to nobody else meanwhile, and join it as a new member.
+
+    Raises:
+        KafkaError: not within the caller's patience; a start that fails is tried again until then.
+    """
+    # aiokafka tells its listener of no revocation when a consumer is stopped.
+    await intake.on_partitions_revoked(list(subscriber.consumer.assignment()))
+    while True:
+        await subscriber.stop()
+        try:
+            await subscriber.start()
+        except KafkaError as e:
+            log.warning("a consumer cannot join again yet: %s", type(e).__name__)
+            await asyncio.sleep(1)
+        else:
+            return
 
 
 async def _parse(records: tuple[Record, ...]) -> KafkaMessage:

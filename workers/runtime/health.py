@@ -1,8 +1,8 @@
 """`/livez`, `/readyz` and `/metrics` over HTTP.
 
 `/livez` is progress: 503 only when work is under way and nothing has finished for longer than it may take. Idle or parked is alive: a
-restart would not bring Kafka back. `/readyz` is connections and assignment: its body says what is wrong, and beside it what is degraded:
-down, and not needed.
+restart would not bring Kafka back. `/readyz` is connections, assignment, and that what is there is taken: its body says what is wrong, and
+beside it what is degraded: down, and not needed.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def application(
         wrong = [told] if (told := starting()) else []
         wrong += [f"{stage}.{lane}: no assignment" for (stage, lane), intake in intakes.items() if not intake.assigned.is_set()]
         wrong += [f"{stage}.{lane}: parked on {name}" for (stage, lane), intake in intakes.items() for name in intake.parked]
+        wrong += [f"{stage}.{lane}: {intake.standstill}" for (stage, lane), intake in intakes.items() if intake.standstill]
         down, without = await asyncio.gather(silent(probes), silent(optional))
         wrong += down.values()
         degraded = list(without.values())

@@ -101,6 +101,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with what stopped this consumer for good."""
         self.progressed_at = time.monotonic()
+        self.polled = 0
+        """How many records this consumer's polls have brought so far."""
+        self.standstill: str | None = None
+        """What `standstill.watch` has found wrong with the consumer."""
 
     @property
     def running(self) -> int:
@@ -121,6 +125,19 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             return 0.0
         return time.monotonic() - max(self.progressed_at, self._step_at(), self._parking.resumed_at)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing keeps it from taking a record, if one came."""
+        return self.assigned.is_set() and self._accepting and not (self.running or self.uncommitted or self.parked)
+
+    async def answers(self, dependency: str) -> bool:
+        return await self._parking.answers(dependency)
+
+    def fail(self, error: BaseException) -> None:
+        """Stop for good: the process ends, and commits nothing past what is finished."""
+        if not self.fatal.done():
+            self.fatal.set_exception(error)
+
     # -- taking records -------------------------------------------------------------------------------------------------------
 
     async def take(self, records: Sequence[Record], consumer: Commits | None) -> None:
@@ -130,9 +147,12 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         in which the poll returned: records that a rebalance has overtaken by then are told by their order, and that is fatal."""
         epoch = self._epoch
         self._consumer = consumer
+        self.polled += len(records)
         if not self._background:
             tasks = {"commit": self._commit_in_background(), "watch": self._watch()}
             self._background = tuple(asyncio.create_task(task, name=name) for name, task in tasks.items())
+            for background in self._background:
+                background.add_done_callback(self._ended)
         for group in [[r] for r in records] if self._single else [list(records)]:
             await self._parking.clear()
             async with self._room:
@@ -143,8 +163,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             try:
                 started = [(r, t) for r in group if (t := self._start(r))] if self._current(epoch) else []
             except OutOfOrder as e:
-                if not self.fatal.done():
-                    self.fatal.set_exception(e)
+                self.fail(e)
                 started = []
             if not started:
                 self._slots.release()
@@ -199,8 +218,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def _done(self, task: asyncio.Task[None]) -> None:
         self._groups.pop(task, None)
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self.fatal.done():
-            self.fatal.set_exception(error)
+        self._ended(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
 
     async def _notify(self) -> None:
         async with self._room:
@@ -297,4 +319,5 @@ def describe(intake: Intake) -> dict[str, Any]:
         "running": intake.running,
         "uncommitted": intake.uncommitted,
         "parked": list(intake.parked),
+        "standstill": intake.standstill,
     }

@@ -22,6 +22,8 @@ UP = Gauge("scrimp_up", "1 while a dependency of this process answers, 0 while i
 """dependency: kafka, ledger, qdrant, provider (0 while a model fails for everybody)."""
 COMMIT_FAILURES = Counter("scrimp_commit_failures_total", "Offset commits that failed; the records are read again.", ["stage", "lane"])
 DEAD_LETTERS = Counter("scrimp_dead_letters_total", "Records written to llm.dead.", ["stage", "lane", "reason"])
+STANDSTILL = Gauge("scrimp_standstill", "1 while a consumer takes nothing although there are records for it.", ["stage", "lane"])
+RENEWALS = Counter("scrimp_renewals_total", "Consumers that stood still and were made anew.", ["stage", "lane"])
 REBALANCES = Counter("scrimp_rebalances_total", "Revocations this consumer went through.", ["stage", "lane"])
 
 CACHE = Counter("scrimp_cache_total", "What the cache did with a request.", ["event", "reason"])

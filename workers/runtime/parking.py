@@ -37,6 +37,11 @@ class Parking:
         """What is being waited for; empty when the stage runs."""
         return tuple(self._waiting)
 
+    async def answers(self, dependency: str) -> bool:
+        """Asked now. One that nobody can ask is taken to answer."""
+        probe = self._probes.get(dependency)
+        return probe is None or await why_not(dependency, probe) is None
+
     async def wait(self, dependency: str) -> None:
         """Return when the dependency answers again. Cancelling a waiter leaves the probe to the others."""
         await asyncio.shield(self._begin(dependency))
