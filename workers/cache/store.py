@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from json import JSONDecodeError
 from pathlib import Path
@@ -44,9 +45,11 @@ ERASE_S = 120.0
 """It may look at every entry there is."""
 EMBEDDED_MAX = 10_000
 """Entries of an embedded store, which compares with every one: 13 ms a search at this size. A larger cache wants a server."""
-EMBEDDED_NEIGHBOURS = 64
-"""Neighbours of any scope that an embedded store is asked for first. It evaluates a filter in Python, point by point, which takes twenty
-times as long as the search: only where so many neighbours are not enough it gets one."""
+EMBEDDED_NEIGHBOURS = (2 * NEIGHBOURS, 64)
+"""Neighbours of any scope that an embedded store is asked for first, and then. Most often the nearest are of the scope itself. It evaluates
+a filter in Python, point by point, which takes twenty times as long as the search: only where so many are not enough it gets one."""
+PLACE = ("scope", "expires_at")
+"""What is read of so many neighbours. An embedded store copies what it hands out; whole entries take longer than the search."""
 
 
 class StoreMisfit(RuntimeError):
@@ -134,6 +137,14 @@ def _filter(scope: str, now: datetime) -> models.Filter:
     )
 
 
+def _of(scope: str, points: Iterable[models.ScoredPoint], now: datetime) -> Iterator[models.ScoredPoint]:
+    for point in points:
+        place = point.payload or {}
+        expires_at = place.get("expires_at")
+        if place.get("scope") == scope and isinstance(expires_at, int | float) and expires_at > now.timestamp():
+            yield point
+
+
 class Store:
     def __init__(self, client: AsyncQdrantClient, collection: str, dim: int, observe: Observe, timeout_s: float | None) -> None:
         """`timeout_s` None: the client is embedded."""
@@ -189,41 +200,46 @@ class Store:
         return [hits for answered in await asyncio.gather(*(self._search(call, now, budget) for call in calls)) for hits in answered]
 
     async def _search(self, searches: Sequence[Search], now: datetime, budget: Budget) -> list[list[Hit]]:
-        if self._timeout_s is not None:
-            return [hits for hits, _ in await self._nearest(searches, now, budget, NEIGHBOURS, filtered=True)]
-        nearest = await self._nearest(searches, now, budget, EMBEDDED_NEIGHBOURS, filtered=False)
-        crowded = [i for i, (hits, seen) in enumerate(nearest) if seen == EMBEDDED_NEIGHBOURS and len(hits) < NEIGHBOURS]
-        found = [hits for hits, _ in nearest]
-        if crowded:
-            again = await self._nearest([searches[i] for i in crowded], now, budget, NEIGHBOURS, filtered=True)
-            for i, (hits, _) in zip(crowded, again, strict=True):
-                found[i] = hits
-        return found
+        nearest = self._of_server if self._timeout_s is not None else self._of_embedded
+        try:
+            found = await self._ask(budget, lambda c: nearest(c, searches, now))
+        except _Failure as e:
+            self._observe("error", e.reason)
+            return [[] for _ in searches]
+        return [list(islice(self._hits(search.scope, points, now), NEIGHBOURS)) for search, points in zip(searches, found, strict=True)]
 
-    async def _nearest(
-        self, searches: Sequence[Search], now: datetime, budget: Budget, limit: int, *, filtered: bool
-    ) -> list[tuple[list[Hit], int]]:
-        """For each search its hits, and how many neighbours Qdrant named."""
+    async def _of_server(self, client: AsyncQdrantClient, searches: Sequence[Search], now: datetime) -> list[list[models.ScoredPoint]]:
         requests = [
             models.QueryRequest(
                 query=search.vector.tolist(),
                 using=VECTOR,
-                filter=_filter(search.scope, now) if filtered else None,
+                filter=_filter(search.scope, now),
                 score_threshold=search.threshold,
-                limit=limit,
+                limit=NEIGHBOURS,
                 with_payload=True,
             )
             for search in searches
         ]
-        try:
-            responses = await self._ask(budget, lambda c: c.query_batch_points(self._collection, requests=requests))
-        except _Failure as e:
-            self._observe("error", e.reason)
-            return [([], 0) for _ in searches]
-        return [
-            (list(islice(self._hits(search.scope, response.points, now), NEIGHBOURS)), len(response.points))
-            for search, response in zip(searches, responses, strict=True)
-        ]
+        return [response.points for response in await client.query_batch_points(self._collection, requests=requests)]
+
+    async def _of_embedded(self, client: AsyncQdrantClient, searches: Sequence[Search], now: datetime) -> list[list[models.ScoredPoint]]:
+        """One by one: a vector in a batch of them is copied number by number."""
+        found = []
+        for search in searches:
+            named = partial(client.query_points, self._collection, search.vector, using=VECTOR, score_threshold=search.threshold)
+            for limit in EMBEDDED_NEIGHBOURS:
+                points = (await named(limit=limit, with_payload=list(PLACE))).points
+                ours = list(islice(_of(search.scope, points, now), NEIGHBOURS))
+                if len(points) < limit or len(ours) == NEIGHBOURS:
+                    break
+            else:
+                ours = (await named(query_filter=_filter(search.scope, now), limit=NEIGHBOURS, with_payload=list(PLACE))).points
+            records = await client.retrieve(self._collection, ids=[point.id for point in ours], with_payload=True) if ours else []
+            whole = {record.id: record.payload for record in records}
+            for point in ours:
+                point.payload = whole.get(point.id)
+            found.append(ours)
+        return found
 
     def _hits(self, scope: str, points: Iterable[models.ScoredPoint], now: datetime) -> Iterator[Hit]:
         """Those of this scope that have not expired. A filter is a promise of another program; whose answer this is gets checked here."""

@@ -110,7 +110,7 @@ async def test_another_scope_is_never_found(store: Store) -> None:
     assert await store.search([search(vector(1), scope="ours")], NOON) == [[]]
 
 
-@pytest.mark.parametrize("crowd", [9, module.EMBEDDED_NEIGHBOURS + 1])
+@pytest.mark.parametrize("crowd", [9, module.EMBEDDED_NEIGHBOURS[0] + 1, module.EMBEDDED_NEIGHBOURS[1] + 1])
 async def test_others_do_not_stand_in_the_way(store: Store, crowd: int) -> None:
     theirs = [(entry(str(n), scope="theirs"), vector(1)) for n in range(crowd)]
     expired = [(entry(str(n), ttl_s=1), vector(1)) for n in range(crowd)]
