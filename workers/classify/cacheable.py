@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from workers.classify.wording import asker, languages, moment, pointing
@@ -77,21 +79,21 @@ def verdict(text: str, *, earlier: Sequence[str] = (), documents: bool = False) 
     word for word. So a deictic turn with earlier turns points into its own scope and may be cached. What an earlier turn asks about the
     moment or the asker carries over to it ("and in London?"), so those make the whole conversation uncacheable.
     """
+    turns = [_read(turn) for turn in (*earlier, text)]
     # The language is told by all turns together: "And Ravel?" alone could be any.
-    if not text.strip() or not known_language(plain("\n".join(_instruction(turn)[0] for turn in (*earlier, text)))):
+    if not text.strip() or not known_language("\n".join(turn.asked for turn in turns)):
         return "uncacheable"
-    said = [_alone(turn, last=False, follows=False, documents=documents) for turn in earlier]
-    said.append(_alone(text, last=True, follows=bool(earlier), documents=documents))
+    said = [_alone(turn, last=False, follows=False, documents=documents) for turn in turns[:-1]]
+    said.append(_alone(turns[-1], last=True, follows=bool(earlier), documents=documents))
     return next((no for no in FIRST if no in said), "cacheable")
 
 
 def same_for_all(text: str) -> bool:
     """Whether the rules are sure that any asker gets the same answer: nobody speaks of themselves, or only in a plain how-to."""
-    cores = [asker.COURTESY.sub("", s) for s in _sentences(plain(_instruction(text)[0]))]
     return all(
         asker.HOW_TO.search(s)
         or (not asker.FIRST_PERSON.search(s) and not any(r["personal"].search(s) and not r["how_to"].search(s) for r in _others(s)))
-        for s in cores
+        for s in _read(text).cores
     )
 
 
@@ -103,16 +105,31 @@ def plain(text: str) -> str:
     return re.sub(r"[ \t]+", " ", text).strip()
 
 
-def _alone(text: str, *, last: bool, follows: bool, documents: bool) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A turn, read once for all questions about it."""
+
+    asked: str
+    material: bool
+    sentences: list[str]
+    cores: list[str]
+    """The sentences without their courtesies."""
+
+
+@lru_cache(maxsize=1)  # whoever asks for the verdict asks next with whom an answer may be shared
+def _read(text: str) -> _Turn:
     instruction, material = _instruction(text)
     asked = plain(instruction)
     sentences = _sentences(asked)
-    cores = [asker.COURTESY.sub("", s) for s in sentences]
-    if any(map(_personal, cores)):
+    return _Turn(asked, material, sentences, [asker.COURTESY.sub("", s) for s in sentences])
+
+
+def _alone(turn: _Turn, *, last: bool, follows: bool, documents: bool) -> Verdict:
+    if any(map(_personal, turn.cores)):
         return "personal"
-    if any(map(_volatile, cores)):
+    if any(map(_volatile, turn.cores)):
         return "volatile"
-    if last and _deictic(asked, sentences, material=material, follows=follows, documents=documents):
+    if last and _deictic(turn.asked, turn.sentences, material=turn.material, follows=follows, documents=documents):
         return "deictic"
     return "cacheable"
 
@@ -214,6 +231,7 @@ def _names(text: str, empty: frozenset[str] = pointing.NAMELESS) -> list[str]:
     return [word for word in _WORD.findall(text) if word not in empty]
 
 
+@lru_cache(maxsize=64)  # each sentence is asked several times; none has more than HEAD + TAIL characters
 def _others(sentence: str) -> list[dict[str, re.Pattern[str]]]:
     """The rules of the other languages that the sentence may be in, by its letters and its commonest words."""
     if _HAN.search(sentence):
