@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 from workers.cache import words as w
@@ -94,23 +96,26 @@ def _negates(x: str, y: str) -> bool:
     return any(long == prefix + short for prefix in w.NEGATING_PREFIXES)
 
 
-def _words(text: str) -> list[str]:
+@lru_cache(maxsize=128)  # a question is compared with each of its neighbours, and they are near each other's questions too
+def _words(text: str) -> tuple[str, ...]:
     """The words, with contractions spelt out and turns of phrase made one."""
-    for pattern, replacement in w.CONTRACTIONS:
+    for pattern, replacement in w.CONTRACTIONS if w.CONTRACTED.search(text) else ():
         text = pattern.sub(replacement, text)
     text = " ".join(_cased(text))
     for pattern, replacement in w.PHRASES:
-        text = " ".join(pattern.sub(replacement, text).split())
-    return text.split()
+        text, found = pattern.subn(replacement, text)
+        if found:
+            text = " ".join(text.split())
+    return tuple(text.split())
 
 
-def _person(words: list[str], forms: tuple[frozenset[str], frozenset[str]]) -> Literal["first", "second"] | None:
+def _person(words: Sequence[str], forms: tuple[frozenset[str], frozenset[str]]) -> Literal["first", "second"] | None:
     """Who is spoken of, where it is one of the two alone."""
     first, second = (not form.isdisjoint(words) for form in forms)
     return None if first == second else "first" if first else "second"
 
 
-def _decisive(words: list[str]) -> list[str]:
+def _decisive(words: Sequence[str]) -> list[str]:
     """The words that decide an answer, each as it is read, in order."""
     return [_read(word) for word in words if word not in w.SILENT]
 

@@ -40,6 +40,9 @@ CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 
+CONTRACTED = re.compile(r"'|cannot|e-", re.IGNORECASE)
+"""A text without any of these has no contraction."""
+
 _ME = r"(?:i|we|you|one|someone|people)"
 _VERB = r"(?:tell|explain|give|show|list|describe|help|write|summarize|summarise|translate|name|suggest|recommend)"
 _WH = r"(?:what|how|why|when|where|who|which)"
