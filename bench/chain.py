@@ -3,8 +3,8 @@
 Both are separate processes on the same broker, fed at the same rate, in alternating rounds of one run. A hop reads a record and writes it
 on. A stage does its work as well: parse, classify, look in the cache (an embedding), compress, reserve in the ledger, call over HTTP,
 settle, price, store. A hop is aiokafka as it comes, with the product's acknowledgements and idempotence; the stages run with the timers
-that ship, not with the short ones of the tests. Every question is a new one of ordinary length, with a number of its own, so that none
-may be served from the cache: one that is stops the benchmark.
+that ship, not with the short ones of the tests. Every question is a new one of ordinary words and length, so that none may be served
+from the cache: one that is stops the benchmark.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import random
 import sys
 import tempfile
 import time
@@ -49,14 +50,34 @@ SHIPPED = {
     "ledger__stale_s": Ledger.model_fields["stale_s"].default,
     "attribute__sweep_s": Attribute.model_fields["sweep_s"].default,
 }
-_house = itertools.count(1000)
+ASKS = (
+    *(
+        "What is the shortest way to",
+        "Who built",
+        "What is the history of",
+        "Which architect designed",
+        "Why do people visit",
+        "What can be seen near",
+    ),
+    *("Which road leads up to", "Who was born next to", "What happened in 1848 at", "Which painter lived behind", "What stands beside"),
+    *("How did the fire of 1755 change", "Who paid for the roof of", "Which legend is told about", "What is kept below", "Who owned"),
+)
+THINGS = (
+    *("the harbour", "the botanical garden", "the city library", "the opera house", "the fish market", "the observatory", "the old mill"),
+    *("the north gate", "the university", "the town hall", "the glass bridge", "the lighthouse", "the royal stables", "the salt store"),
+    *("the clock tower", "the tram depot"),
+)
+TOWNS = ("Lisbon", "Ghent", "Trieste", "Bergen", "Krakow", "Valencia", "Bristol", "Zadar", "Uppsala", "Graz", "Nantes", "Tartu")
+_texts = iter(
+    random.Random(7).sample([f"{a} {b} of {c}?" for a in ASKS for b in THINGS for c in TOWNS], len(ASKS) * len(THINGS) * len(TOWNS))
+)
+"""Enough for every round, and none twice."""
 
 
 def question(n: int) -> tuple[bytes, bytes]:
     """(key of the response, record)."""
     asked = {"request_id": f"r-{uuid.uuid4().hex}", "tenant": "acme", "feature": "bench", "user": f"u-{n}"}
-    text = f"Which street of Lisbon leads from house number {next(_house)} down to the river?"
-    asked["messages"] = [{"role": "user", "content": text}]  # type: ignore[assignment]
+    asked["messages"] = [{"role": "user", "content": next(_texts)}]  # type: ignore[assignment]
     return f"acme/{asked['request_id']}".encode(), json.dumps(asked).encode()
 
 
