@@ -1,6 +1,6 @@
 """A consumer whose reading has died inside the client, with its heartbeats going on: it takes nothing, is made anew, and goes on.
 
-What died in the one that was seen to stand still is not known. Here it is the client's task that fetches: it ends without a word.
+Here it is the client's task that fetches: it ends without a word.
 """
 
 from __future__ import annotations

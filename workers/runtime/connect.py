@@ -1,16 +1,44 @@
 """How this process reaches Kafka: one place that turns the settings into what aiokafka and FastStream take.
 
 A file that cannot be read or a certificate that does not parse raises `SettingsError` with the variable's name.
+
+Importing it also mends aiokafka's connections on uvloop: see `_as_lost`.
 """
 
 from __future__ import annotations
 
+import functools
 import ssl
+from collections.abc import Callable
 from typing import Any
 
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from workers.settings import Kafka, SettingsError
+
+
+def _as_lost(send: Callable[..., Any]) -> Callable[..., Any]:
+    """aiokafka takes an `OSError` of a write for a lost connection. Where a transport was reset and the client has not noticed, uvloop
+    raises `RuntimeError` instead, and that ends whichever task of the client meets it. The one that refreshes metadata ends without a
+    word: a consumer that loses its coordinator then waits for metadata for ever, and neither heartbeats nor commits again."""
+
+    @functools.wraps(send)
+    def sending(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return send(self, *args, **kwargs)
+        except NotImplementedError:  # a RuntimeError, too: the broker is too old for this request
+            raise
+        except RuntimeError as e:
+            self.close(reason=CloseReason.CONNECTION_BROKEN, exc=e)
+            raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {e}") from e
+
+    return sending
+
+
+AIOKafkaConnection.send = _as_lost(AIOKafkaConnection.send)
+AIOKafkaConnection._send_sasl_token = _as_lost(AIOKafkaConnection._send_sasl_token)
 
 
 def ssl_context(kafka: Kafka) -> ssl.SSLContext | None:
