@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,8 +45,8 @@ IN_A_ROW = 3
 """Storms among which the blows to servers are dealt out."""
 
 
-def make(seed: int, seconds: float, gap_s: float, spared: Collection[str] = ()) -> list[Blow]:
-    """Blows that begin within so many seconds, one in `gap_s` on average; some overlap. None is of a kind that is `spared`.
+def make(seed: int, seconds: float, gap_s: float) -> list[Blow]:
+    """Blows that begin within so many seconds, one in `gap_s` on average; some overlap.
 
     Every storm has a kill of `call`, and three storms in a row have every blow to a server, from the short form on.
     """
@@ -57,8 +56,8 @@ def make(seed: int, seconds: float, gap_s: float, spared: Collection[str] = ()) 
     while at < seconds:
         times.append(at)
         at += draw.uniform(0.2, 1.8) * gap_s
-    dealt = [kind for kind in OF_A_SERVER[seed % IN_A_ROW :: IN_A_ROW] if kind not in spared]
-    weights = [0 if kind in spared else weight for kind, (weight, _, _) in KINDS.items()]
+    dealt = OF_A_SERVER[seed % IN_A_ROW :: IN_A_ROW]
+    weights = [weight for weight, _, _ in KINDS.values()]
     kinds = [*dealt, *draw.choices(list(KINDS), weights, k=max(0, len(times) - len(dealt)))]
     draw.shuffle(kinds)
     for at, kind in zip(times, kinds, strict=False):
