@@ -1,10 +1,10 @@
 """A consumer that takes nothing although there is something to take: recognised, told, and made anew.
 
-An aiokafka consumer can keep its partitions and do no more, without a word, once one of its tasks has ended: nobody asks them (`connect.py` has
-one that did so when its broker crashed). So it is asked from outside where it stands and where its partitions end. A look counts when nothing
-is under way, nothing was taken since the look before, and records are left, or the consumer does not answer while its broker does. So many
-in a row, and it is a standstill. Looks are counted, not seconds: a process that was frozen has lost its seconds through no fault of the
-consumer.
+An aiokafka consumer can keep its partitions and do no more, without a word, once one of its tasks has ended: nobody asks them. One did so
+when its broker had crashed (`connect.py`). So it is asked from outside where it stands and where its partitions end. A look counts when
+nothing is under way, nothing was taken since the look before, and records are left, or the consumer does not answer while its broker does.
+So many in a row, and it is a standstill. Looks are counted, not seconds: a process that was frozen has lost its seconds through no fault of
+the consumer.
 
 Once recognised, a consumer is made anew: it leaves its group and joins again, and reads from what is committed. When that fails, or the
 new one stands still, too, without having taken a record, the process ends, for whoever runs it to start it again.
