@@ -44,9 +44,9 @@ def fleet(request: pytest.FixtureRequest, kafka: Broker, tmp_path_factory: pytes
 
 @pytest.fixture(scope="session")
 def calm_fleet(kafka: Broker, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """All stages of the interactive lane; shared by the tests that stop none of them."""
+    """All stages of the interactive lane, started by the command line itself; shared by the tests that stop none of them."""
     stages = ("classify", "cache", "compress", "call", "attribute")
-    with fleet_of(kafka, pytestconfig, tmp_path_factory.mktemp("calm"), stages) as fleet:
+    with fleet_of(kafka, pytestconfig, tmp_path_factory.mktemp("calm"), stages, forked=False) as fleet:
         yield fleet
 
 
@@ -58,8 +58,10 @@ def fleet_of(
     stages: Sequence[str],
     partitions: int = 4,
     settings: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    forked: bool = True,
 ) -> Iterator[Fleet]:
-    """Topics, tables and a provider are there, and these stages run. `settings` are of all its processes."""
+    """Topics, tables and a provider are there, and these stages run. `settings` are of all its processes; for `forked` see `Fleet`."""
     prefix = f"p{uuid.uuid4().hex[:8]}."
     kafka_settings = Kafka(bootstrap_servers=kafka.bootstrap, topic_prefix=prefix, partitions=partitions, idempotence=kafka.idempotence)
     with ExitStack() as on_exit:
@@ -69,7 +71,7 @@ def fleet_of(
         provider = Provider(folder)
         on_exit.callback(provider.close)
         provider.start()
-        fleet = Fleet(kafka, prefix, partitions, ledger_url, provider, bundled(), folder, settings)
+        fleet = Fleet(kafka, prefix, partitions, ledger_url, provider, bundled(), folder, settings, forked)
         on_exit.callback(fleet.close)
         fleet.start(*stages)
         yield fleet

@@ -49,6 +49,8 @@ class Fleet:
     folder: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of all its processes, over those of `_environment`: `call__window=2` is `SCRIMP_CALL__WINDOW=2`."""
+    forked: bool = True
+    """Its processes come from `tests/servers/nursery.py`, which saves the seconds of their imports; else each is started by itself."""
     processes: dict[str, Process] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
@@ -82,7 +84,7 @@ class Fleet:
         command = [*by, "run", stage, *(() if stage == "all" and lane == "interactive" else ("--lane", lane))]
         environment = self._environment({"http__port": port, **settings})
         log = self.folder / f"{name}.log"
-        process = Process(command, log, lambda: health(port)[0] == 200, environment=environment, folder=self.folder)
+        process = Process(command, log, lambda: health(port)[0] == 200, environment=environment, folder=self.folder, forked=self.forked)
         self.processes[name] = process
         process.launch()
 

@@ -1,13 +1,15 @@
-"""A server that a test session starts as a child process: its log goes to a file, and it never outlives the session.
+"""A server that a test session starts as a process: its log goes to a file, and it never outlives the session.
 
 `start` is `launch` and then `until_ready`, which raises `NotReady` with the end of the log when the process ends early or does not answer
 in time; apart, several processes start side by side. The `leash` is a second, tiny child that waits for its standard input to close: that
-happens however the session ends, `kill -9` included, and then it kills the server.
+happens however the session ends, `kill -9` included, and then it kills the server. What the nursery forked, it kills itself.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +18,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.servers import nursery
+
+_PORTS = itertools.cycle(random.SystemRandom().sample(range(12_000, 32_000), 20_000))
 LEASH = "import os, signal, sys; sys.stdin.read(); os.kill(int(sys.argv[1]), signal.SIGKILL)"
 
 
@@ -35,15 +40,17 @@ class Process:
         *,
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        forked: bool = False,
     ) -> None:
-        """`environment` and working `folder` are the session's own unless given."""
+        """`environment` and working `folder` are the session's own unless given. `forked`: by the nursery, where it can."""
         self._command = list(command)
         self._log = log
         self._ready = ready
         self._timeout_s = timeout_s
         self._environment = environment
         self._folder = folder
-        self._child: subprocess.Popen[bytes] | None = None
+        self._forked = forked and nursery.why_not(self._command) is None
+        self._child: subprocess.Popen[bytes] | nursery.Child | None = None
         self._leash: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,6 +69,9 @@ class Process:
 
     def launch(self) -> None:
         with self._log.open("ab") as log:
+            if self._forked:
+                self._child = nursery.fork(self._command, log, self._environment or os.environ, self._folder or Path.cwd())
+                return
             self._child = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self._environment, cwd=self._folder
             )
@@ -115,8 +125,10 @@ class Process:
     @property
     def frozen(self) -> bool:
         """Stopped by a signal, its own or ours."""
-        told = self._child and os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-        return told is not None and told.si_status == signal.SIGSTOP
+        try:
+            return self._child is not None and Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(") ")[2].startswith("T")
+        except FileNotFoundError:
+            return False
 
     def _signal(self, number: int) -> None:
         if self._child is None:
@@ -136,9 +148,16 @@ class Process:
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody uses at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    # Not the system's choice: it gives the same ports to whoever connects, and one may be gone before its server has started.
+    for _ in range(1_000):
+        with socket.socket() as listener:
+            try:
+                port = next(_PORTS)
+                listener.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise NotReady("no port is free")
 
 
 def listens(address: str) -> bool:
