@@ -7,6 +7,7 @@ that fails raises `NotReady` with Maven's words.
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import re
 import shutil
@@ -88,6 +89,14 @@ def jars() -> Path:
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:  # Maven's own folder is not made for several at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            _download(cache, folder)
+    return folder
+
+
+def _download(cache: Path, folder: Path) -> None:
     # Filled beside its place and moved there whole: a download that was cut off is never taken for the real thing.
     with tempfile.TemporaryDirectory(dir=cache) as fresh:
         command = ["mvn", "-B", "-q", "-f", str(POM), f"-Dkafka.version={VERSION}", f"-DoutputDirectory={fresh}/jars"]
@@ -96,12 +105,7 @@ def jars() -> Path:
         )
         if done.returncode:
             raise NotReady(f"mvn could not fetch Apache Kafka {VERSION}:\n{(done.stdout + done.stderr)[-2000:]}")
-        try:
-            (Path(fresh) / "jars").rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another session was quicker
-                raise
-    return folder
+        (Path(fresh) / "jars").rename(folder)
 
 
 def command(jars: Path, data: Path, port: int) -> list[str]:

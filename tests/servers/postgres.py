@@ -15,7 +15,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,8 @@ from typing import Any
 
 import asyncpg
 import pytest
+
+from tests.servers.process import free_port
 
 START_S = 60
 SETTINGS = {
@@ -62,7 +63,7 @@ def _start_embedded() -> str:
         other = unprivileged()
         user = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []}
         os.chown(home, other.pw_uid, other.pw_gid)
-    port = _free_port()
+    port = free_port()
     environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
     data, log = home / "data", home / "log"
     run = functools.partial(subprocess.run, cwd=home, env=environment, **user)
@@ -141,13 +142,6 @@ def unprivileged() -> pwd.struct_passwd:
         except KeyError:
             continue
     raise NoServer("PostgreSQL does not run as root, and there is no user postgres or nobody to step down to")
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 async def _answers(url: str) -> bool:
