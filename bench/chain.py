@@ -59,7 +59,13 @@ ASKS = (
         "Why do people visit",
         "What can be seen near",
     ),
-    *("Which road leads up to", "Who was born next to", "What happened in 1848 at", "Which painter lived behind", "What stands beside"),
+    *(
+        "Who planned the gardens around",
+        "Who was born next to",
+        "What happened in 1848 at",
+        "Which painter lived behind",
+        "What stands beside",
+    ),
     *("How did the fire of 1755 change", "Who paid for the roof of", "Which legend is told about", "What is kept below", "Who owned"),
 )
 THINGS = (
