@@ -315,7 +315,7 @@ class Store:
             return None
 
     async def _points(self) -> int:
-        return (await self._ask(self._to_write(), lambda c: c.get_collection(self._collection))).points_count or 0
+        return (await self._ask(self._to_write(), lambda c: c.get_collection(self._collection), brief=True)).points_count or 0
 
     async def _ask(self, budget: Budget, call: Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]], *, brief: bool = False) -> T:
         async def ready_then_call() -> T:
