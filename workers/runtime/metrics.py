@@ -16,6 +16,8 @@ BATCH_SECONDS = Histogram(
 
 RUNNING = Gauge("scrimp_running", "Batches (records, in `call`) being worked on.", ["stage", "lane"])
 UNCOMMITTED = Gauge("scrimp_uncommitted_records", "Records started and not yet committed.", ["stage", "lane"])
+LAG = Gauge("scrimp_lag_records", "Records of a process's partitions that are not committed yet.", ["stage", "lane"])
+"""The lag of a consumer group is the sum over its processes; nobody tells it while none runs."""
 WAITING_TURN = Gauge("scrimp_waiting_turn", "Requests of tenants at their cap, waiting outside the window of `call`.", ["lane"])
 PARKED = Gauge("scrimp_parked", "1 while a stage waits for a dependency that is down.", ["stage", "lane", "dependency"])
 UP = Gauge("scrimp_up", "1 while a dependency of this process answers, 0 while it does not.", ["dependency"])
