@@ -266,6 +266,29 @@ class TestFile:
         file.poll()
         assert file().timezone == "Europe/Berlin"
 
+    def test_a_change_as_kubernetes_makes_it_is_taken(self, tmp_path: Path) -> None:
+        """A mounted ConfigMap: the file is a link through `..data`, which is swapped for another folder; the old one goes."""
+
+        def put(version: str, text: str) -> None:
+            folder, swap, data = tmp_path / f"..{version}", tmp_path / "..data_tmp", tmp_path / "..data"
+            folder.mkdir()
+            (folder / "policy.yaml").write_text(text)
+            before = data.resolve() if data.exists() else None
+            swap.symlink_to(folder.name)
+            swap.replace(data)
+            if before is not None:
+                (before / "policy.yaml").unlink()
+                before.rmdir()
+
+        put("1", BASE)
+        mounted = tmp_path / "policy.yaml"
+        mounted.symlink_to("..data/policy.yaml")
+        file = PolicyFile(mounted, pytest.fail)
+        assert file().timezone == "UTC"
+        put("2", BASE + "timezone: Europe/Berlin")
+        file.poll()
+        assert file().timezone == "Europe/Berlin"
+
     def test_the_same_content_is_the_same_policy(self, path: Path) -> None:
         file = PolicyFile(path, pytest.fail)
         before = file()
