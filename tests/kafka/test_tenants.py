@@ -149,7 +149,9 @@ async def test_nothing_of_prompts_and_keys_is_seen_outside(fleet: Fleet, topics:
 
 def _write(fleet: Fleet, tenants: str) -> None:
     text = POLICY.format(url=fleet.provider.url).replace("context:", "api_key_env: KEY_OF_MODELS, context:")
-    fleet.policy.write_text(f"{text}tenants: {tenants}\n")
+    new = fleet.policy.with_suffix(".new")
+    new.write_text(f"{text}tenants: {tenants}\n")
+    new.replace(fleet.policy)  # at once: a half-written one would be refused and counted too
 
 
 async def _take(fleet: Fleet, topics: Topics, tenants: str, name: str) -> None:
