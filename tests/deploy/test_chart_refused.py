@@ -1,0 +1,147 @@
+"""Values that are misspelt, of the wrong kind or contradict one another are refused, with a message that names the key. Needs Helm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.deploy.chart import Refused, needed, render
+
+needed()
+
+POLICY = "models: {m: {litellm: openai/m, context: 9, api_key_env: OPENAI_API_KEY}}\ntiers: {light: [m]}\nreference: m\n"
+
+
+def lane(stage: str = "call", which: str = "bulk", **values: Any) -> dict[str, Any]:
+    return {"stages": {stage: {which: values}}}
+
+
+KEDA: dict[str, Any] = {"autoscaling": {"mode": "keda"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"kafak": {}}, ["kafak"]),
+        ({"kafka": {"bootstrapServer": "a:1"}}, ["/kafka", "bootstrapServer"]),
+        ({"kafka": {"bootstrapServers": "kafka"}}, ["/kafka/bootstrapServers"]),
+        ({"kafka": {"bootstrapServers": ""}}, ["/kafka/bootstrapServers"]),
+        ({"kafka": {"securityProtocol": "TLS"}}, ["/kafka/securityProtocol"]),
+        ({"kafka": {"partitions": "12"}}, ["/kafka/partitions"]),
+        ({"kafka": {"topicPrefix": "llm/"}}, ["/kafka/topicPrefix"]),
+        ({"existingSecret": ""}, ["/existingSecret"]),
+        ({"qdrant": {"url": "qdrant:6333"}}, ["/qdrant/url"]),
+        ({"http": {"port": 80}}, ["/http/port"]),
+        ({"logLevel": "TRACE"}, ["/logLevel"]),
+        ({"autoscaling": {"mode": "vpa"}}, ["/autoscaling/mode"]),
+        ({"autoscaling": {"keda": {"metadata": {"excludePersistentLag": True}}}}, ["/autoscaling/keda/metadata/excludePersistentLag"]),
+        ({"stages": {"call": {"interactve": {}}}}, ["/stages/call", "interactve"]),
+        ({"stages": {"batch": {"bulk": {}}}}, ["/stages", "batch"]),
+        ({"stages": {"call": {"bulk": None}}}, ["/stages/call", "bulk"]),
+        (lane(replica=3), ["/stages/call/bulk", "replica"]),
+        (lane(replicas=-1), ["/stages/call/bulk/replicas"]),
+        (lane("redeliver", "both", maxReplicas=3), ["/stages/redeliver/both", "maxReplicas"]),
+        (lane(resources={"limit": {}}), ["/stages/call/bulk/resources", "limit"]),
+        (lane(env={"SCRIMP_CALL__TIMEOUT_S": 90}), ["/stages/call/bulk/env/SCRIMP_CALL__TIMEOUT_S"]),
+        (lane(extraEnv=[{"name": "A", "vale": "b"}]), ["/stages/call/bulk/extraEnv/0", "vale"]),
+        ({"defaults": {"maxReplica": 2}}, ["/defaults", "maxReplica"]),
+        ({"providerKeys": {"names": ["sk-123"]}}, ["/providerKeys/names/0"]),
+    ],
+    ids=str,
+)
+def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(Refused) as e:
+        render(values)
+    told = str(e.value)
+    assert "values don't meet the specifications of the schema" in told
+    for word in named:
+        assert word in told or word.replace("/", ".").lstrip(".") in told
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (KEDA | lane(maxReplicas=13), "stages.call.bulk.maxReplicas: 13 is more than the 12 partitions of llm.compressed.bulk"),
+        (KEDA | lane(minReplicas=5, maxReplicas=4), "stages.call.bulk.minReplicas: 5 is more than maxReplicas, 4"),
+        ({"kafka": {"partitions": 3}, **KEDA}, "maxReplicas: 4 is more than the 3 partitions of llm."),
+        (
+            {"autoscaling": {"mode": "hpa"}} | lane("cache", maxReplicas=50),
+            "stages.cache.bulk.maxReplicas: 50 is more than the 12 partitions",
+        ),
+        (lane("redeliver", "both", replicas=13), "stages.redeliver.both.replicas: 13 is more than the 12 partitions of llm.retry.10s"),
+        (lane(replicas=13), "stages.call.bulk.replicas: 13 is more than the 12 partitions of llm.compressed.bulk"),
+        (KEDA | lane(which="interactive", minReplicas=0), "stages.call.interactive.minReplicas: 0 is for the bulk lane"),
+        (
+            {"autoscaling": {"mode": "hpa"}} | lane(minReplicas=0),
+            "stages.call.bulk.minReplicas: 0 is for the bulk lane, with autoscaling.mode keda",
+        ),
+        (KEDA | lane(lagThreshold=32), "stages.call.bulk.lagThreshold: must be above the window, 32"),
+        (KEDA | lane(window=400), "stages.call.bulk.lagThreshold: must be above the window, 400"),
+        (
+            {"autoscaling": {"mode": "hpa"}, "defaults": {"resources": {"requests": {"cpu": None}}}},
+            "stages.attribute.bulk.resources.requests.cpu: autoscaling.mode hpa is a share of it",
+        ),
+        (lane(terminationGracePeriodSeconds=70), "stages.call.bulk.terminationGracePeriodSeconds: 70 must be above the drain, 70 s"),
+        (
+            lane("cache", drainSeconds=30, terminationGracePeriodSeconds=20),
+            "stages.cache.bulk.terminationGracePeriodSeconds: 20 must be above the drain, 30 s",
+        ),
+        (
+            {"defaults": {"terminationGracePeriodSeconds": 60}},
+            "stages.call.bulk.terminationGracePeriodSeconds: 60 must be above the drain, 70 s",
+        ),
+        (lane(drainSeconds=60), "stages.call.bulk.drainSeconds: 60 must be above the time-out of a call, 60 s"),
+        (lane(env={"SCRIMP_CALL__TIMEOUT_S": "90"}), "stages.call.bulk.drainSeconds: 70 must be above the time-out of a call, 90 s"),
+        (lane(env={"SCRIMP_CALL__TIMEOUT": "9"}), "stages.call.bulk.env.SCRIMP_CALL__TIMEOUT: is not a setting"),
+        (
+            lane(extraEnv=[{"name": "SCRIMP_CALL__TIMEOUT", "value": "9"}]),
+            "stages.call.bulk.extraEnv: SCRIMP_CALL__TIMEOUT is not a setting",
+        ),
+        (lane(env={"SCRIMP_HTTP__PORT": "9"}), "stages.call.bulk.env.SCRIMP_HTTP__PORT: the chart sets it: use http.port"),
+        (lane(env={"scrimp_http__port": "9"}), "stages.call.bulk.env.scrimp_http__port: the chart sets it: use http.port"),
+        (
+            lane(extraEnv=[{"name": "SCRIMP_HTTP__PORT", "value": "9"}]),
+            "stages.call.bulk.extraEnv: the chart sets SCRIMP_HTTP__PORT: use http.port",
+        ),
+        (
+            lane(env={"SCRIMP_CALL__WINDOW": "9"}),
+            "stages.call.bulk.env.SCRIMP_CALL__WINDOW: the chart sets it: use stages.call.bulk.window",
+        ),
+        (lane(env={"OPENAI_API_KEY": "sk"}), "stages.call.bulk.env.OPENAI_API_KEY: is a secret, and comes from one"),
+        ({"kafka": {"securityProtocol": "SASL_SSL"}}, "kafka.sasl.mechanism: kafka.securityProtocol SASL_SSL needs one of"),
+        ({"kafka": {"sasl": {"mechanism": "PLAIN"}}}, "kafka.sasl.mechanism: with kafka.securityProtocol PLAINTEXT nobody signs in"),
+        ({"kafka": {"tls": {"caKey": "ca.crt"}}}, "kafka.tls.caKey: kafka.securityProtocol PLAINTEXT has no TLS"),
+        (
+            {"kafka": {"securityProtocol": "SSL", "tls": {"certKey": "user.crt"}}},
+            "kafka.tls.certKey and kafka.tls.keyKey: the client's certificate and its key go together",
+        ),
+        ({"policy": {"inline": POLICY, "existingConfigMap": "p"}}, "policy.inline and policy.existingConfigMap: give one of them"),
+        ({"policy": {"inline": "models: {"}}, "policy.inline: not YAML"),
+        ({"policy": {"inline": "- a list"}}, "policy.inline: not YAML"),
+        ({"policy": {"inline": "models: {}"}}, "policy.inline: tiers is missing"),
+        (
+            {"policy": {"inline": POLICY.replace("OPENAI_API_KEY", "MY_KEY")}},
+            "providerKeys.names: MY_KEY is missing, which policy.inline names at models.m.api_key_env",
+        ),
+        (
+            {"policy": {"inline": POLICY + "tenants: {acme: {hmac_env: ACME_KEY}}"}},
+            "signingKeys.names: ACME_KEY is missing, which policy.inline names at tenants.acme.hmac_env",
+        ),
+        ({"encoder": {"volume": {"emptyDir": {}}}}, "encoder.path: encoder.volume needs the directory"),
+    ],
+    ids=str,
+)
+def test_what_contradicts_is_told_by_its_key(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(Refused) as e:
+        render(values)
+    assert told in str(e.value)
+
+
+def test_what_would_contradict_in_another_mode_is_let_be() -> None:
+    render(lane(maxReplicas=50, minReplicas=40, lagThreshold=1))
+    render(KEDA | lane(replicas=50))
+
+
+def test_a_lane_that_is_off_is_not_looked_at() -> None:
+    render(lane(enabled=False, replicas=50))
