@@ -66,12 +66,18 @@ class Kafka(_Group):
     bootstrap_servers: str = Field("localhost:9092", min_length=1)
     """`host:port` of one or more brokers, separated by commas."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """What the brokers' port speaks; see docs/kafka-security.md."""
     sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    """How the user proves who it is, with SASL_SSL or SASL_PLAINTEXT."""
     sasl_username: str = ""
+    """Who the process is to the broker."""
     sasl_password: SecretStr = SecretStr("")
     ssl_ca_file: OptionalPath = None
+    """PEM file with the CA that signed the certificates of the brokers; empty: the CAs of the system."""
     ssl_cert_file: OptionalPath = None
+    """PEM file with the certificate that shows the broker who we are, where it asks for one."""
     ssl_key_file: OptionalPath = None
+    """PEM file with its key, without a pass phrase; empty: it stands beside the certificate."""
     topic_prefix: str = Field("llm.", pattern=r"^[a-zA-Z0-9._-]*$")
     """What the name of every topic begins with."""
     group_prefix: str = Field("scrimp.", pattern=r"^[a-zA-Z0-9._-]*$")
@@ -100,8 +106,14 @@ class Kafka(_Group):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.security_protocol.startswith("SASL") and not (self.sasl_mechanism and self.sasl_username):
-            raise ValueError("SECURITY_PROTOCOL SASL_* needs SASL_MECHANISM and SASL_USERNAME")
+        if self.security_protocol.startswith("SASL") and not (self.sasl_mechanism and self.sasl_username and self.sasl_password):
+            raise ValueError("SECURITY_PROTOCOL SASL_* needs SASL_MECHANISM, SASL_USERNAME and SASL_PASSWORD")
+        if self.sasl_mechanism and not self.security_protocol.startswith("SASL"):
+            raise ValueError("SASL_MECHANISM needs SECURITY_PROTOCOL SASL_SSL or SASL_PLAINTEXT")
+        if self.ssl_ca_file and not self.security_protocol.endswith("SSL"):
+            raise ValueError("SSL_CA_FILE needs SECURITY_PROTOCOL SSL or SASL_SSL")
+        if self.ssl_key_file and not self.ssl_cert_file:
+            raise ValueError("SSL_KEY_FILE needs SSL_CERT_FILE")
         if self.heartbeat_interval_ms >= self.session_timeout_ms:
             raise ValueError("HEARTBEAT_INTERVAL_MS must be below SESSION_TIMEOUT_MS")
         return self

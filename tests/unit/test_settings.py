@@ -150,8 +150,14 @@ def test_a_wrong_value_is_named_with_what_would_be_right(monkeypatch: pytest.Mon
     [
         (
             {"SCRIMP_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"},
-            "SCRIMP_KAFKA__SECURITY_PROTOCOL SASL_* needs SASL_MECHANISM and SASL_USERNAME",
+            "SCRIMP_KAFKA__SECURITY_PROTOCOL SASL_* needs SASL_MECHANISM, SASL_USERNAME and SASL_PASSWORD",
         ),
+        (
+            {"SCRIMP_KAFKA__SECURITY_PROTOCOL": "SSL", "SCRIMP_KAFKA__SASL_MECHANISM": "PLAIN"},
+            "SCRIMP_KAFKA__SASL_MECHANISM needs SECURITY_PROTOCOL SASL_SSL or SASL_PLAINTEXT",
+        ),
+        ({"SCRIMP_KAFKA__SSL_CA_FILE": "ca.pem"}, "SCRIMP_KAFKA__SSL_CA_FILE needs SECURITY_PROTOCOL SSL or SASL_SSL"),
+        ({"SCRIMP_KAFKA__SSL_KEY_FILE": "key.pem"}, "SCRIMP_KAFKA__SSL_KEY_FILE needs SSL_CERT_FILE"),
         (
             {"SCRIMP_KAFKA__HEARTBEAT_INTERVAL_MS": "30000"},
             "SCRIMP_KAFKA__HEARTBEAT_INTERVAL_MS must be below SESSION_TIMEOUT_MS",
