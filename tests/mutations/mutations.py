@@ -63,7 +63,7 @@ MUTATIONS: Mapping[str, Mutation] = {
     ),
     "dead-letter-swallowed": Mutation(
         "a dead letter that cannot be written is forgotten",
-        (Edit("workers/runtime/delivery.py", 'raise Fatal("a dead letter cannot be written") from error', "return"),),
+        (Edit("workers/runtime/delivery.py", 'raise Fatal(f"a dead letter cannot be written: {error}") from error', "return"),),
         (f"{UNIT}/runtime/test_delivery.py",),
     ),
     "dead-letter-without-bytes": Mutation(

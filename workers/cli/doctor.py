@@ -145,10 +145,13 @@ def laptop() -> list[Finding]:
 async def _kafka(policy: Policy | None, settings: Settings) -> list[Finding]:
     from workers.outcomes import Unavailable
     from workers.runtime import provision
+    from workers.settings import SettingsError
 
     server = settings.kafka.bootstrap_servers
     try:
         differences = await provision.check(settings.kafka, policy)
+    except SettingsError as e:
+        return [Finding("Kafka", False, str(e), "correct it in the environment or in .env (docs/kafka-security.md)")]
     except Unavailable as e:
         return [Finding("Kafka", False, str(e), "start it (`scrimp up` brings one), or set SCRIMP_KAFKA__BOOTSTRAP_SERVERS")]
     topics = Finding("topics", True, "all there")

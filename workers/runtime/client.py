@@ -1,6 +1,7 @@
 """A small Kafka client for the command line: publish to a topic, read topics from a point on, without a consumer group.
 
-A broker that cannot be reached raises `Unavailable("kafka")`, whatever the client was doing.
+A broker that cannot be reached raises `Unavailable("kafka")`, whatever the client was doing, and so does a right that it refuses; one
+that never lets us in like this raises `SettingsError` at the start.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aiokafka.structs import ConsumerRecord
 
 from schemas.types import Lane
 from workers.outcomes import Unavailable
+from workers.runtime import refused
 from workers.runtime.connect import client_options
 from workers.runtime.producer import KafkaProducer, Outgoing
 from workers.settings import Kafka
@@ -97,7 +99,7 @@ class Client:
         try:
             return set(await self._admin.list_topics())
         except KafkaError as e:
-            raise Unavailable("kafka", type(e).__name__) from e
+            raise Unavailable("kafka", refused.told(self._kafka, e, "Read")) from e
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Returns when the broker has all of them."""
@@ -114,7 +116,7 @@ class Client:
             partitions = [TopicPartition(t["topic"], p["partition"]) for t in described for p in t["partitions"]]
             ends = await self._consumer.end_offsets(partitions) if partitions else {}
         except KafkaError as e:
-            raise Unavailable("kafka", type(e).__name__) from e
+            raise Unavailable("kafka", refused.told(self._kafka, e, "Read")) from e
         return {(tp.topic, tp.partition): offset for tp, offset in ends.items()}
 
     async def follow(self, since: Offsets, *, wait_ms: int = 500) -> AsyncIterator[Sequence[Record]]:
@@ -127,7 +129,7 @@ class Client:
                 got = await self._consumer.getmany(timeout_ms=wait_ms)
                 yield _records(got)
         except KafkaError as e:
-            raise Unavailable("kafka", type(e).__name__) from e
+            raise Unavailable("kafka", refused.told(self._kafka, e, "Read")) from e
 
     async def read(self, topic: str) -> AsyncIterator[Sequence[Record]]:
         """Every record that stands on the topic at this moment, once, in batches. One reader at a time."""
@@ -148,7 +150,7 @@ class Client:
                     raise Unavailable("kafka", f"no more of {topic} comes")
                 left = {tp for tp in left if await self._consumer.position(tp) < ends[tp]}
         except KafkaError as e:
-            raise Unavailable("kafka", type(e).__name__) from e
+            raise Unavailable("kafka", refused.told(self._kafka, e, "Read")) from e
 
     async def record(self, topic: str, partition: int, offset: int) -> Record | None:
         """The one that stands there, if any does."""
@@ -166,7 +168,7 @@ class Client:
                     return next((r for r in _records(got) if r.offset == offset), None)
             raise Unavailable("kafka", f"no more of {topic} comes")
         except KafkaError as e:
-            raise Unavailable("kafka", type(e).__name__) from e
+            raise Unavailable("kafka", refused.told(self._kafka, e, "Read")) from e
 
     async def committed(self, group: str, partitions: Iterable[tuple[str, int]]) -> Offsets:
         """What the consumer group has committed of these partitions; 0 where nothing yet."""
@@ -174,5 +176,5 @@ class Client:
             # Every partition by name: the embedded broker cannot answer for "all".
             committed = await self._admin.list_consumer_group_offsets(group, partitions=[TopicPartition(*tp) for tp in partitions])
         except KafkaError as e:
-            raise Unavailable("kafka", type(e).__name__) from e
+            raise Unavailable("kafka", refused.told(self._kafka, e, "Read")) from e
         return {(tp.topic, tp.partition): max(at.offset, 0) for tp, at in committed.items()}

@@ -10,13 +10,16 @@ from __future__ import annotations
 import functools
 import ssl
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from workers.settings import Kafka, SettingsError
+
+T = TypeVar("T")
 
 
 def _as_lost(send: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,15 +44,32 @@ AIOKafkaConnection.send = _as_lost(AIOKafkaConnection.send)
 AIOKafkaConnection._send_sasl_token = _as_lost(AIOKafkaConnection._send_sasl_token)
 
 
+def _usable(setting: str, path: Path | None, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (OSError, ValueError) as e:
+        match e:
+            case ssl.SSLError():  # it is an OSError, and its words are OpenSSL's
+                why = (e.reason or str(e)).replace("_", " ").lower()
+            case OSError():
+                why = e.strerror or str(e)
+            case _:
+                why = str(e)
+        raise SettingsError(f"SCRIMP_KAFKA__{setting}: {path} cannot be used: {why}") from e
+
+
+def _no_pass_phrase() -> str:
+    """OpenSSL would ask for one at the terminal."""
+    raise ValueError("the key is encrypted; it must stand there without a pass phrase")
+
+
 def ssl_context(kafka: Kafka) -> ssl.SSLContext | None:
     if kafka.security_protocol not in ("SSL", "SASL_SSL"):
         return None
-    try:
-        context = ssl.create_default_context(cafile=str(kafka.ssl_ca_file) if kafka.ssl_ca_file else None)
-        if kafka.ssl_cert_file:
-            context.load_cert_chain(kafka.ssl_cert_file, kafka.ssl_key_file)
-    except (OSError, ssl.SSLError) as e:
-        raise SettingsError(f"SCRIMP_KAFKA__SSL_CA_FILE, __SSL_CERT_FILE or __SSL_KEY_FILE cannot be used: {e}") from e
+    context = _usable("SSL_CA_FILE", kafka.ssl_ca_file, lambda: ssl.create_default_context(cafile=kafka.ssl_ca_file))
+    if certificate := kafka.ssl_cert_file:
+        both = "SSL_CERT_FILE or SSL_KEY_FILE" if kafka.ssl_key_file else "SSL_CERT_FILE"
+        _usable(both, certificate, lambda: context.load_cert_chain(certificate, kafka.ssl_key_file, _no_pass_phrase))
     return context
 
 

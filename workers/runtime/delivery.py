@@ -212,7 +212,7 @@ class Delivery(Generic[E]):
     async def _refused(self, group: _Group, outgoing: Outgoing, error: Unpublishable) -> None:
         """What we made of a record cannot be published: the record itself is the dead letter, and its request has failed."""
         if outgoing.topic == self._name(DEAD):
-            raise Fatal("a dead letter cannot be written") from error
+            raise Fatal(f"a dead letter cannot be written: {error}") from error
         log.error("%s made a record for %s that cannot be published: %s", self._stage.name, outgoing.topic, error)
         instead = [self._letter(group.record, "unpublishable", f"{outgoing.topic}: {error}")]
         # An ending that is refused cannot be told by an ending; in `attribute` it is stored already.
@@ -221,7 +221,7 @@ class Delivery(Generic[E]):
         try:
             await self._producer.send(instead)
         except Unpublishable as e:
-            raise Fatal("a dead letter cannot be written") from e
+            raise Fatal(f"a dead letter cannot be written: {e}") from e
 
     async def _dead(self, record: Record, trace: tracing.Trace, reason: str, error: str, facts: Facts | None) -> list[Outgoing]:
         letter = self._letter(record, reason, error)

@@ -2,7 +2,8 @@
 
 Every subscriber is of FastStream's batch form and takes raw records: one record that does not parse would fail a whole decoded batch, and
 acknowledging is ours (`AckPolicy.MANUAL`): FastStream's `ack` commits the fetch position, past what is unfinished. Nothing is created on
-the broker, and a missing broker at start raises `Unavailable("kafka")`.
+the broker, and a missing broker at start raises `Unavailable("kafka")`. A right that the broker refuses, then or later, is waited for: the
+consumer tries again every few seconds, is not ready meanwhile, and says which one it is.
 
 `max_poll_interval_ms` is out of the way on purpose. A full window or a parked stage stops polling for as long as it takes; heartbeats go
 on, and whether the process makes progress is what `/livez` says. A consumer that takes nothing although there is something is made anew
@@ -13,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
@@ -28,9 +30,10 @@ from faststream.kafka.message import FAKE_CONSUMER, KafkaAckableMessage
 from schemas.types import Lane
 from workers.outcomes import Unavailable
 from workers.pipeline import Stage
-from workers.runtime import metrics, standstill
+from workers.runtime import lag, metrics, refused, standstill
 from workers.runtime.connect import security
 from workers.runtime.intake import Intake, Record
+from workers.runtime.knock import knock
 from workers.settings import Kafka
 from workers.topics import MAX_EVENT_BYTES
 
@@ -40,24 +43,56 @@ log.addFilter(lambda record: not record.getMessage().startswith("Auto create top
 
 NEVER_MS = 2**31 - 1
 POLL_MS = 1_000
+REFUSED_S = 2.0
+"""Between two tries of what the broker has refused us."""
+QUIET_S = 10.0
+"""Without a refusal for so long, the right is there, though no record came that would show it."""
+
+
+Hears = Callable[[str, KafkaError | None], bool]
+"""Told of a group's consumer what the broker refuses it, or None: nothing. Says whether that is a right which is missing."""
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
     """FastStream sleeps for a whole poll time-out after every empty poll, and a record that comes then waits. So a poll here is never
-    empty: it returns with records, or raises when the consumer is stopped."""
+    empty: it returns with records, or raises when the consumer is stopped. Nor does it raise for a right that is missing, which FastStream
+    would log with a traceback every five seconds."""
+
+    def __init__(self, *args: Any, group_id: str, hears: Hears, **options: Any) -> None:
+        super().__init__(*args, group_id=group_id, **options)
+        self._hears = partial(hears, group_id)
+        self._refused_at = 0.0
 
     async def getmany(self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None) -> Any:
         while True:
-            if polled := await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records):
+            try:
+                polled = await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+            except KafkaError as e:
+                if not self._hears(e):
+                    raise
+                self._refused_at = time.monotonic()
+                await asyncio.sleep(REFUSED_S)
+                if isinstance(e, GroupAuthorizationFailedError):
+                    # Its heartbeats have ended with the refusal, and nothing but a new join begins them again.
+                    self._coordinator.reset_generation()
+                continue
+            if hidden := self._client.cluster.unauthorized_topics:  # of these it does not even try to fetch
+                self._hears(TopicAuthorizationFailedError(hidden))
+                self._refused_at = time.monotonic()
+            elif polled or time.monotonic() - self._refused_at > QUIET_S:
+                self._hears(None)
+            if polled:
                 return polled
 
 
 class Broker(KafkaBroker):
+    hears: Hears
+
     async def _connect(self) -> Any:
         await super()._connect()
         config = self.config.broker_config
         if isinstance(config.builder, partial):  # FastStream's in-memory test broker brings a builder of its own
-            config.builder = partial(Consumer, **config.builder.keywords)
+            config.builder = partial(Consumer, hears=self.hears, **config.builder.keywords)
         return config.builder
 
     async def start(self) -> None:
@@ -83,16 +118,20 @@ class Fleet:
             graceful_timeout=5.0,
             apply_types=False,  # its dependency injection takes a thread for every poll, and would inject nothing here
         )
+        self.broker.hears = self._hears
         self.intakes: dict[tuple[str, Lane], Intake] = {}
+        self._groups: dict[str, tuple[str, Lane]] = {}
         self._watches: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._watching: tuple[asyncio.Task[None], ...] = ()
 
     def add(self, stage: Stage, consumer: str, lane: Lane, intake: Intake, *, max_records: int, drain_s: float) -> None:
         """Subscribe one of a stage's consumers in one lane."""
         self.intakes[consumer, lane] = intake
+        group = stage.group(self._kafka.group_prefix, lane, consumer)
+        self._groups[group] = consumer, lane
         subscriber = self.broker.subscriber(
             *(self._kafka.topic_prefix + topic.on(lane) for topic in stage.consumers[consumer]),
-            group_id=stage.group(self._kafka.group_prefix, lane, consumer),
+            group_id=group,
             batch=True,
             max_records=max_records,
             batch_timeout_ms=POLL_MS,
@@ -134,7 +173,8 @@ class Fleet:
                 intake.fail(e)
 
         metrics.STANDSTILL.labels(consumer, lane).set_function(lambda: intake.standstill is not None)
-        self._watches.append(watch)
+        told = metrics.LAG.labels(consumer, lane).set
+        self._watches += [watch, partial(lag.watch, current, intake, told, look_s=lag.LOOK_S)]
 
     async def start(self) -> None:
         try:
@@ -142,9 +182,26 @@ class Fleet:
         except (KafkaError, asyncio.CancelledError) as e:
             await self.broker.stop()
             if isinstance(e, KafkaError):
+                if told := refused.lacking(self._kafka, e, "Read"):
+                    raise Unavailable("kafka", told) from e
+                await knock(self._kafka)
                 raise Unavailable("kafka", f"{self._kafka.bootstrap_servers}: {e}") from e
             raise
-        self._watching = tuple(asyncio.create_task(watch(), name="standstill") for watch in self._watches)
+        self._watching = tuple(asyncio.create_task(watch(), name="watch") for watch in self._watches)
+
+    def _hears(self, group: str, error: KafkaError | None) -> bool:
+        told = None if error is None else refused.lacking(self._kafka, error, "Read")
+        if error is not None and told is None:
+            return False
+        name, lane = self._groups[group]
+        intake = self.intakes[name, lane]
+        if told != intake.refused:
+            if told:
+                log.error("%s.%s: %s", name, lane, told)
+            else:
+                log.warning("%s.%s: it has its right again", name, lane)
+            intake.refused = told
+        return True
 
     async def stop(self) -> None:
         for task in self._watching:

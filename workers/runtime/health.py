@@ -46,6 +46,7 @@ def application(
         wrong += [f"{stage}.{lane}: no assignment" for (stage, lane), intake in intakes.items() if not intake.assigned.is_set()]
         wrong += [f"{stage}.{lane}: parked on {name}" for (stage, lane), intake in intakes.items() for name in intake.parked]
         wrong += [f"{stage}.{lane}: {intake.standstill}" for (stage, lane), intake in intakes.items() if intake.standstill]
+        wrong += [f"{stage}.{lane}: {intake.refused}" for (stage, lane), intake in intakes.items() if intake.refused]
         down, without = await asyncio.gather(silent(probes), silent(optional))
         wrong += down.values()
         degraded = list(without.values())

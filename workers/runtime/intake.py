@@ -105,6 +105,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """How many records this consumer's polls have brought so far."""
         self.standstill: str | None = None
         """What `standstill.watch` has found wrong with the consumer."""
+        self.refused: str | None = None
+        """The right that the consumer lacks."""
 
     @property
     def running(self) -> int:
@@ -128,7 +130,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     @property
     def idle(self) -> bool:
         """Nothing keeps it from taking a record, if one came."""
-        return self.assigned.is_set() and self._accepting and not (self.running or self.uncommitted or self.parked)
+        return self.assigned.is_set() and self._accepting and not (self.refused or self.running or self.uncommitted or self.parked)
 
     async def answers(self, dependency: str) -> bool:
         return await self._parking.answers(dependency)
@@ -194,7 +196,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             try:
                 later = await self._deliver(rest)
             except Unavailable as e:
-                parked = e.dependency
+                parked = e
                 later = [(r, 0.0) for r in rest]
             finally:
                 self._running.discard(task)
@@ -209,7 +211,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 return
             rest = [r for r, _ in later]
             if parked is not None:
-                await self._parking.wait(parked)
+                await self._parking.wait(parked.dependency, str(parked))
             else:
                 await asyncio.sleep(min(after for _, after in later) * random.uniform(1.0, 1.2))
             await self._slots.acquire()
@@ -320,4 +322,5 @@ def describe(intake: Intake) -> dict[str, Any]:
         "uncommitted": intake.uncommitted,
         "parked": list(intake.parked),
         "standstill": intake.standstill,
+        "refused": intake.refused,
     }

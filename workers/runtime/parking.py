@@ -42,20 +42,20 @@ class Parking:
         probe = self._probes.get(dependency)
         return probe is None or await why_not(dependency, probe) is None
 
-    async def wait(self, dependency: str) -> None:
+    async def wait(self, dependency: str, why: str = "") -> None:
         """Return when the dependency answers again. Cancelling a waiter leaves the probe to the others."""
-        await asyncio.shield(self._begin(dependency))
+        await asyncio.shield(self._begin(dependency, why))
 
     async def suspect(self) -> None:
         """Work makes no progress: park on what does not answer. An idempotent producer waits for its broker without a limit, so that
         nothing is published twice; its stage is parked all the same, and has to say so."""
         for dependency, why in (await silent(self._probes)).items():
             log.warning("work waits for %s", why)
-            self._begin(dependency)
+            self._begin(dependency, why)
 
-    def _begin(self, dependency: str) -> asyncio.Task[None]:
+    def _begin(self, dependency: str, why: str) -> asyncio.Task[None]:
         if dependency not in self._waiting:
-            self._waiting[dependency] = asyncio.create_task(self._probe(dependency), name=f"probe {dependency}")
+            self._waiting[dependency] = asyncio.create_task(self._probe(dependency, why), name=f"probe {dependency}")
         return self._waiting[dependency]
 
     async def clear(self) -> None:
@@ -68,8 +68,8 @@ class Parking:
             task.cancel()
         await asyncio.gather(*self._waiting.values(), return_exceptions=True)
 
-    async def _probe(self, dependency: str) -> None:
-        log.warning("parked: %s is unavailable", dependency)
+    async def _probe(self, dependency: str, told: str) -> None:
+        log.warning("parked: %s", told or f"{dependency} is unavailable")
         self._on_change(dependency, True)
         pause, ended = self._last.get(dependency, (0.0, 0.0))
         again = time.monotonic() - ended < 2 * self._most_s
@@ -80,9 +80,13 @@ class Parking:
                 await asyncio.sleep(delay)
                 if probe is None:  # nothing to ask: the waiters' own next try is the probe
                     return
-                if await why_not(dependency, probe) is None:
+                why = await why_not(dependency, probe)
+                if why is None:
                     log.warning("resumed: %s is back", dependency)
                     return
+                if why != told:  # an outage that has become another one: a broker that is back, and does not let us in
+                    log.warning("still parked: %s", why)
+                    told = why
                 delay = min(delay * 2, self._most_s)
         finally:
             self.resumed_at = time.monotonic()

@@ -1,6 +1,7 @@
 """Topics: made explicitly, never by accident. `apply` creates what is missing; `check` says what differs and changes nothing.
 
-A broker that cannot be reached raises `Unavailable("kafka")`; a topic it refuses to create raises `ProvisionError` with its reason.
+A broker that cannot be reached raises `Unavailable("kafka")`, one that never lets us in like this `SettingsError`; a topic it refuses to
+create raises `ProvisionError` with its reason.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from schemas.types import LANES
 from workers.outcomes import Unavailable
 from workers.policy import Policy, PolicyError, Tenant
+from workers.runtime import refused
 from workers.runtime.connect import client_options
+from workers.runtime.knock import knock
 from workers.settings import Kafka
 from workers.topics import RESPONSES, TOPICS, Topic
 
@@ -56,6 +59,7 @@ def config(topic: Topic) -> dict[str, str]:
 
 @asynccontextmanager
 async def _admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    await knock(kafka)
     admin = AIOKafkaAdminClient(**client_options(kafka))
     try:
         await admin.start()
@@ -78,6 +82,8 @@ async def apply(kafka: Kafka, policy: Policy | None = None) -> list[str]:
         )
         for name, code, *message in made.topic_errors:
             error = for_code(code)
+            if error is TopicAuthorizationFailedError:
+                raise ProvisionError(refused.right(kafka, "Create", "topic", [name]))
             if code and error is not TopicAlreadyExistsError:
                 raise ProvisionError(f"{name}: {error.__name__}: {' '.join(str(m) for m in message if m)}")
         return sorted(missing)
@@ -87,7 +93,11 @@ async def check(kafka: Kafka, policy: Policy | None = None) -> list[str]:
     """One line a difference between what is on the broker and what should be; empty when all is well."""
     async with _admin(kafka) as admin:
         there = {t["topic"]: t for t in await admin.describe_topics() if not t["error_code"]}
-        differences = [f"{name}: missing; run `scrimp topics apply`" for name in wanted(kafka, policy) if name not in there]
+        # Who may not describe a topic does not see it.
+        advice = "run `scrimp topics apply`"
+        if kafka.security_protocol != "PLAINTEXT":
+            advice += f", unless {refused.principal(kafka)} lacks the right to Describe it"
+        differences = [f"{name}: missing; {advice}" for name in wanted(kafka, policy) if name not in there]
         present = {name: topic for name, topic in wanted(kafka, policy).items() if name in there}
         for name in present:
             partitions = len(there[name]["partitions"])
@@ -95,12 +105,19 @@ async def check(kafka: Kafka, policy: Policy | None = None) -> list[str]:
                 differences.append(f"{name}: {partitions} partitions, {kafka.partitions} wanted (SCRIMP_KAFKA__PARTITIONS)")
         for name, topic in present.items():
             found = await _config(admin, name)
+            if found is None:
+                differences.append(refused.right(kafka, "DescribeConfigs", "topic", [name]))
+                continue
             differences += [
                 f"{name}: {key} is {found[key]}, {value} wanted" for key, value in config(topic).items() if found.get(key, value) != value
             ]
         return differences
 
 
-async def _config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+async def _config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str] | None:
+    """None where we may not look."""
     answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
-    return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
+    resources = [resource for answer in answers for resource in answer.resources]
+    if any(resource[0] == TopicAuthorizationFailedError.errno for resource in resources):
+        return None
+    return {entry[0]: entry[1] for resource in resources for entry in resource[4]}

@@ -59,6 +59,20 @@ async def test_suspicion_parks_on_what_is_down_alone_until_it_is_back() -> None:
     assert parking.dependencies == ()
 
 
+async def test_an_outage_that_becomes_another_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A broker that is back, and does not let us in any more."""
+    whys = ["gone", "gone", "no right", "no right"]
+
+    async def kafka() -> None:
+        if whys:
+            raise Unavailable("kafka", whys.pop(0))
+
+    parking = Parking({"kafka": kafka}, lambda *_: None, first_s=0.001, most_s=0.002)
+    await parking.wait("kafka", "kafka: gone")
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["parked: kafka: gone", "still parked: kafka: no right", "resumed: kafka is back"]
+
+
 async def test_what_the_pages_say() -> None:
     told: list[str | None] = ["waits for kafka", None, None]
     app = health.application({}, {"ledger": refuses, "kafka": answers}, 1, optional={"qdrant": refuses}, starting=lambda: told.pop(0))
