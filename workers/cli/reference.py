@@ -1,4 +1,4 @@
-"""Writes the reference pages that the code itself can write: every setting, every key of the policy, its JSON Schema, AsyncAPI.
+"""Writes the reference pages that the code itself can write: every setting, every key of the policy, its JSON Schema, ACLs, AsyncAPI.
 
 python -m workers.cli.reference            write them to docs/reference/
 python -m workers.cli.reference --check    write nothing; exit 1 and name the files that are not current
@@ -18,8 +18,9 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from workers.policy import AlertsPolicy, AuditPolicy, Budget, CachePolicy, CompressPolicy, Model, Policy, Price, Rules, Tenant
+from workers.runtime import rights
 from workers.runtime.asyncapi import document
-from workers.settings import variables
+from workers.settings import Kafka, variables
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 GENERATED = "<!-- Written by python -m workers.cli.reference; do not edit. -->"
@@ -42,6 +43,7 @@ def files() -> Iterator[tuple[str, str]]:
     """Name and text of every generated page."""
     yield "settings.md", settings_page()
     yield "policy.md", policy_page()
+    yield "acls.md", acls_page()
     yield "policy.schema.json", json.dumps(policy_schema(), indent=2, ensure_ascii=False) + "\n"
     yield "asyncapi.json", json.dumps(document(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
@@ -78,6 +80,31 @@ def policy_page() -> str:
         "while it runs, the file is refused and the old policy stays. [policy.schema.json](policy.schema.json) describes it to editors.",
         "\n".join(sections),
     )
+
+
+def acls_page() -> str:
+    """Who needs which rights on the broker, with the names that topics and groups have when nothing is set."""
+    roles = rights.roles(Kafka())
+    topics = roles.pop("topics")
+    kinds = (("Read", "topic"), ("Read", "group"), ("Write", "topic"))
+    assert {(right.operation, right.resource) for its in roles.values() for right in its} == set(kinds)
+    operations = list(dict.fromkeys(right.operation for right in topics))
+    rows = [(f"`{role}`", *(_names(its, *kind) for kind in kinds)) for role, its in roles.items()]
+    return _page(
+        "Rights on the broker",
+        "What each process needs of a Kafka that has an authorizer, and no more. `scrimp topics acls` prints it as commands, with your own "
+        "prefixes and the topics that your policy gives to tenants. How to set users up: [Kafka security](../kafka-security.md).",
+        _table(("Role", *(f"{operation}, {kind}s" for operation, kind in kinds)), rows)
+        + f"\n`topics` (`scrimp topics apply` and `check`, `scrimp doctor`) needs {', '.join(operations)} on every topic: "
+        f"{_names(topics, operations[0], 'topic')}.\n\n"
+        "`dead` is for `scrimp dead list`, `show` and `replay`, `ask` for whoever sends requests and reads responses. A process that runs "
+        "several stages needs what each of them needs; `cache` without a Qdrant server remembers, too. Of a tenant's own "
+        "`responses_topic`, `attribute` needs Write and every other stage Describe.\n",
+    )
+
+
+def _names(its: Sequence[rights.Right], operation: str, resource: str) -> str:
+    return ", ".join(f"`{right.name}`" for right in its if (right.operation, right.resource) == (operation, resource))
 
 
 def _page(title: str, about: str, body: str) -> str:
