@@ -33,11 +33,20 @@ SERVERS = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     if wrong := required.unknown():
-        raise pytest.UsageError(f"SCRIMP_REQUIRE: no such server: {', '.join(wrong)}; there are {', '.join(required.SERVERS)}")
+        known = ", ".join(required.SERVERS + required.TOOLS)
+        raise pytest.UsageError(f"SCRIMP_REQUIRE: no such server: {', '.join(wrong)}; there are {known}")
     config.stash[SERVERS] = []
 
 
-TOGETHER = ("tests/outage", "tests/crash", "tests/chaos/test_chaos.py", "tests/kafka", "tests/pipeline", "tests/unit/ledger/budgets")
+TOGETHER = (
+    "tests/outage",
+    "tests/crash",
+    "tests/chaos/test_chaos.py",
+    "tests/kafka/test_security.py",
+    "tests/kafka",
+    "tests/pipeline",
+    "tests/unit/ledger/budgets",
+)
 """What shares a fleet, a broker or a database stays in one process; the longest come first. All else goes file by file."""
 
 
