@@ -104,7 +104,7 @@ Every name that is set here stands in `scrimp.owned`, so that no `env` can set i
 {{- /* The root is read-only: what a library writes beside itself goes to /tmp. */}}
 - {name: HOME, value: /tmp}
 {{- if has "kafka" .needs }}
-- {name: SCRIMP_KAFKA__BOOTSTRAP_SERVERS, value: {{ $v.kafka.bootstrapServers | quote }}}
+- {name: SCRIMP_KAFKA__BOOTSTRAP_SERVERS, value: {{ $v.kafka.bootstrapServers | nospace | quote }}}
 - {name: SCRIMP_KAFKA__SECURITY_PROTOCOL, value: {{ $v.kafka.securityProtocol }}}
 - {name: SCRIMP_KAFKA__TOPIC_PREFIX, value: {{ $v.kafka.topicPrefix | quote }}}
 - {name: SCRIMP_KAFKA__GROUP_PREFIX, value: {{ $v.kafka.groupPrefix | quote }}}

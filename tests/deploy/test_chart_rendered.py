@@ -182,6 +182,10 @@ def test_the_lag_that_scales_is_that_of_the_stages_groups() -> None:
         for topic in topics
     }
     assert found == expected
+    servers = {
+        t["metadata"]["bootstrapServers"] for m in of(scenario("keda-scram"), "ScaledObject").values() for t in m["spec"]["triggers"]
+    }
+    assert servers == {"kafka-0.kafka:9093,kafka-1.kafka:9093,kafka-2.kafka:9095"}  # without the blanks that KEDA would take for names
 
 
 def test_probes_and_scrapes_go_where_the_workers_listen() -> None:

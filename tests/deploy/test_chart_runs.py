@@ -87,29 +87,28 @@ def test_the_jobs_prepare_and_the_pods_answer(ledger: str, kafka: Broker, tmp_pa
         on_exit.callback(provider.close)
         provider.start()
         off = {"bulk": {"enabled": False}}
-        manifests = render(
-            {
-                "kafka": {
-                    "bootstrapServers": kafka.bootstrap,
-                    "topicPrefix": prefix,
-                    "groupPrefix": prefix,
-                    "partitions": 2,
-                    "replicationFactor": 1,
-                },
-                "qdrant": {"url": "http://127.0.0.1:9"},
-                "encoder": {"path": str(bundled())},
-                "policy": {"inline": POLICY.format(url=provider.url) + f"tenants: {{acme: {{responses_topic: {prefix}acme}}}}\n"},
-                "defaults": {
-                    "env": {
-                        "SCRIMP_KAFKA__HEARTBEAT_INTERVAL_MS": "500",
-                        "SCRIMP_KAFKA__SESSION_TIMEOUT_MS": "6000",
-                        "SCRIMP_KAFKA__IDEMPOTENCE": str(kafka.idempotence).lower(),
-                    }
-                },
-                "stages": dict.fromkeys(("classify", "cache", "remember", "compress", "call", "attribute"), off),
-                "test": {"question": "Which colour has the parcel of the chart?", "tenant": "acme"},
-            }
-        )
+        values: dict[str, Any] = {
+            "kafka": {
+                "bootstrapServers": kafka.bootstrap,
+                "topicPrefix": prefix,
+                "groupPrefix": prefix,
+                "partitions": 2,
+                "replicationFactor": 1,
+            },
+            "qdrant": {"url": "http://127.0.0.1:9"},
+            "encoder": {"path": str(bundled())},
+            "policy": {"inline": POLICY.format(url=provider.url) + f"tenants: {{acme: {{responses_topic: {prefix}acme}}}}\n"},
+            "defaults": {
+                "env": {
+                    "SCRIMP_KAFKA__HEARTBEAT_INTERVAL_MS": "500",
+                    "SCRIMP_KAFKA__SESSION_TIMEOUT_MS": "6000",
+                    "SCRIMP_KAFKA__IDEMPOTENCE": str(kafka.idempotence).lower(),
+                }
+            },
+            "stages": dict.fromkeys(("classify", "cache", "remember", "compress", "call", "attribute"), off),
+            "test": {"question": "Which colour has the parcel of the chart?", "tenant": "acme"},
+        }
+        manifests = render(values)
         cluster = Cluster(manifests, tmp_path, {"SCRIMP_LEDGER__URL": ledger})
 
         jobs = sorted(of(manifests, "Job").values(), key=lambda job: int(job["metadata"]["annotations"]["helm.sh/hook-weight"]))
@@ -118,6 +117,11 @@ def test_the_jobs_prepare_and_the_pods_answer(ledger: str, kafka: Broker, tmp_pa
         assert f"created {prefix}acme" in said[0].stdout
         assert said[1].stdout == "every topic is as it should be\n"
         assert said[2].stdout.startswith("the ledger is at revision")
+
+        more = of(render(values | {"kafka": values["kafka"] | {"partitions": 3}}), "Job")["scrimp-topics"]["spec"]["template"]["spec"]
+        applied, checked = cluster.run(more)
+        assert (applied.returncode, checked.returncode) == (0, 1)
+        assert f"{prefix}compressed: 2 partitions, 3 wanted (SCRIMP_KAFKA__PARTITIONS)" in checked.stdout.splitlines()
 
         deployments = of(manifests, "Deployment")
         assert len(deployments) == 7
