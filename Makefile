@@ -37,7 +37,7 @@ test: install    ## all tests, on the most real broker and database that can be 
 
 # What it needs beside the rest is 210 MB, and nobody else's business.
 deploy-test: $(DEPLOY)  ## the tests of what is deployed: the chart through Helm, strictly, and its pods as processes
-	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm $(BIN)/pytest $(if $(ARGS),$(ARGS),tests/deploy)
+	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy)
 
 $(DEPLOY): deploy.lock $(INSTALLED)
 	@$(PIP) --no-deps --require-hashes -r deploy.lock

@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,16 @@ def test_there_are_at_least_eight_scenarios() -> None:
 def test_helm_lints_it_strictly(path: Path) -> None:
     done = chart.run("lint", "--strict", str(CHART), "--values", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_package_holds_what_the_templates_read_and_nothing_for_developers(tmp_path: Path) -> None:
+    done = chart.run("package", str(CHART), "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (package,) = tmp_path.glob("scrimp-*.tgz")
+    with tarfile.open(package) as archive:
+        names = {Path(name).relative_to("scrimp").as_posix() for name in archive.getnames()}
+    assert {"files/fleet.yaml", "files/alerts.yaml", "values.schema.json", "README.md", "templates/NOTES.txt"} <= names
+    assert [name for name in names if name.startswith("ci/") or name.endswith((".py", ".pyc"))] == []
 
 
 @pytest.fixture(scope="module")
