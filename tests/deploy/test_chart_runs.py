@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -25,6 +26,7 @@ from tests.servers.kafka import Broker
 from tests.servers.postgres import database
 from tests.servers.process import Process, free_port
 from workers.encoder.bundled import bundled
+from workers.pipeline import STAGES
 
 needed()
 
@@ -37,6 +39,7 @@ class Cluster:
         self._secrets = dict(secrets)
         self.root = folder / "root"
         self.root.mkdir()
+        self.ports: dict[str, int] = {}
         for name, m in of(manifests, "ConfigMap").items():
             (folder / name).mkdir()
             for key, text in m["data"].items():
@@ -55,7 +58,7 @@ class Cluster:
 
     def launch(self, name: str, pod: dict[str, Any]) -> Process:
         (container,) = pod["containers"]
-        port = free_port()  # a pod has an address of its own; here all share one
+        port = self.ports[name] = free_port()  # a pod has an address of its own; here all share one
         env = self._environment(pod, container) | {"SCRIMP_HTTP__HOST": "127.0.0.1", "SCRIMP_HTTP__PORT": str(port)}
         log = self._folder / f"{name}.log"
         process = Process(
@@ -63,6 +66,11 @@ class Cluster:
         )
         process.launch()
         return process
+
+    def scrape(self, name: str) -> str:
+        with urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=10) as page:
+            text: str = page.read().decode()
+            return text
 
     def _environment(self, pod: dict[str, Any], container: dict[str, Any]) -> dict[str, str]:
         env = environment(container, self._secrets)
@@ -80,6 +88,7 @@ def ledger() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.timeout(400)  # seven processes and their imports, on a busy machine
 def test_the_jobs_prepare_and_the_pods_answer(ledger: str, kafka: Broker, tmp_path: Path) -> None:
     prefix = f"h{uuid.uuid4().hex[:8]}."
     with ExitStack() as on_exit:
@@ -130,6 +139,10 @@ def test_the_jobs_prepare_and_the_pods_answer(ledger: str, kafka: Broker, tmp_pa
             on_exit.callback(process.kill)
         for process in processes:
             process.until_ready()
+        for name, m in deployments.items():
+            stage = m["spec"]["template"]["spec"]["containers"][0]["args"][1]
+            for consumer in STAGES[stage].consumers:
+                assert f'scrimp_lag_records{{lane="interactive",stage="{consumer}"}}' in cluster.scrape(name)
 
         (test,) = of(manifests, "Pod").values()
         doctor, ask = containers(test["spec"])
