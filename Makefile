@@ -35,8 +35,8 @@ demo: install    ## answer about forty requests on this machine and show what th
 test: install    ## all tests, on the most real broker and database that can be had here; ARGS='-k window' for some
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 3)
 
-# What it needs beside the rest is 210 MB, and nobody else's business.
-deploy-test: $(DEPLOY)  ## the tests of what is deployed: the chart through Helm, strictly, and its pods as processes
+# What it needs beside the rest is 320 MB, and nobody else's business.
+deploy-test: $(DEPLOY)  ## the tests of what is deployed: the chart through Helm, strictly, its pods as processes, the site of docs, the README as a script
 	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy)
 
 $(DEPLOY): deploy.lock $(INSTALLED)
