@@ -26,7 +26,7 @@ from tests.servers import nursery, secure_kafka
 from tests.servers.apache_kafka import VERSION
 from tests.servers.process import Process, free_port
 from tests.servers.required import required
-from tests.servers.secure_kafka import Acl, Secure, acls, grant, revoke
+from tests.servers.secure_kafka import Acl, Secure, acls, change_password, grant, revoke
 
 MECHANISMS = {
     "classify": "SCRAM-SHA-256",
@@ -42,7 +42,7 @@ MECHANISMS = {
 STAGES = ("classify", "cache", "compress", "call", "attribute")
 PASSWORDS = {f"scrimp-{role}": f"Geheim-{role}" for role in MECHANISMS}
 PRINCIPALS = {role: f"User:scrimp-{role}" for role in MECHANISMS} | {"call": "User:CN=scrimp-call"}
-PATIENCE_S = 60
+PATIENCE_S = 90
 
 pytestmark = pytest.mark.kafka
 
@@ -326,3 +326,20 @@ async def test_a_start_without_rights_waits_for_them(fleet: Fleet, secure: Secur
         await eventually(said, lambda line=line: f"{line}\n{fleet.logs()[f'{name}.log']}", PATIENCE_S)
         await grant(secure, *its)
     fleet.processes[name].until_ready()
+
+
+async def test_who_is_not_let_in_again_says_so_and_waits(fleet: Fleet, secure: Secure) -> None:
+    """A password is changed at the broker while the fleet runs; so this test is the last one."""
+    line = f"SCRIMP_KAFKA__SASL_PASSWORD: {secure.sasl} does not take user 'scrimp-cache'"
+    await asyncio.to_thread(change_password, secure, "scrimp-cache", "neu")
+
+    async def said() -> bool:
+        return line in str(health(fleet.ports["cache"])[1]["wrong"])
+
+    await eventually(said, lambda: f"{health(fleet.ports['cache'])[1]}\n{fleet.logs()['cache.log']}", PATIENCE_S)
+
+    async def others_ready() -> bool:
+        return all(health(fleet.ports[name])[0] == 200 for name in STAGES if name != "cache")
+
+    await eventually(others_ready, lambda: str({name: health(fleet.ports[name])[1] for name in STAGES}), PATIENCE_S)
+    assert fleet.running("cache")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import re
 import shlex
 import shutil
 import subprocess
@@ -122,6 +123,13 @@ def _command(folder: Path, ports: Mapping[str, str], passwords: Mapping[str, str
     if done.returncode:
         raise NotReady(f"Kafka could not format {folder}:\n{(done.stdout + done.stderr)[-2000:]}")
     return [*java, "-Xmx256m", "kafka.Kafka", str(config)]
+
+
+def change_password(secure: Secure, user: str, password: str) -> None:
+    """Of one who comes in with PLAIN; the broker is restarted for it, and everybody has to come in again."""
+    config = secure.folder / "server.properties"
+    config.write_text(re.sub(f'user_{user}="[^"]*"', f'user_{user}="{password}"', config.read_text()))
+    secure.broker.restart()
 
 
 def _certificates(folder: Path, client: str) -> None:
