@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,8 @@ MOST_RETRY_S = 5.0
 """Pauses between tries to reach what is down at start; they double from the first."""
 SUSPECT_S = 5.0
 """Work that has not progressed for this long may be waiting for something that is down; far below `SCRIMP_HTTP__STALL_S`."""
+CLOSE_S = 4.0
+"""For consumers and producer each to close. With the last commit it stays under the 15 s that a deployment adds to the drain."""
 WATCH_S = 5.0
 """Between two looks at what the process depends on, for the metric."""
 BACKLOG = 10
@@ -83,14 +85,14 @@ async def serve(
         stack.push_async_callback(runner.cleanup)
         try:
             await starting.reach("kafka", partial(_start_producer, producer, settings.kafka))
-            stack.push_async_callback(producer.stop)
+            stack.push_async_callback(_close, "producer", producer.stop)
             parts.probes["kafka"] = producer.check
             await starting.reach("kafka", partial(_check_policy, policy(), settings, producer))
             delivers = await build(parts, _once(work), stack)
             for (name, lane), deliver in delivers.items():
                 subscribe(fleet, parts, STAGES[name], lane, deliver)
             await starting.reach("kafka", fleet.start)
-            stack.push_async_callback(fleet.stop)
+            stack.push_async_callback(_close, "consumers", fleet.stop)
         except Stopped:
             return
         starting.waits_for = None
@@ -104,6 +106,17 @@ async def serve(
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+
+
+async def _close(what: str, stop: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Without a broker aiokafka would wait for one, a producer to be rid of its last batch; who sent that has gone by now."""
+    closing = asyncio.create_task(stop())
+    await asyncio.wait({closing}, timeout=CLOSE_S)
+    if not closing.done():
+        log.warning("the %s did not close in %.0f s", what, CLOSE_S)
+        closing.cancel()
+    else:
+        closing.result()
 
 
 class Stopped(Exception):

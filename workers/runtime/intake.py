@@ -18,6 +18,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
@@ -28,6 +29,9 @@ from workers.runtime.offsets import Offsets, OutOfOrder, Partition, Ticket
 from workers.runtime.parking import Parking
 
 log = logging.getLogger("scrimp.intake")
+
+LAST_COMMIT_S = 3.0
+"""Of a process that stops. While it runs, a commit has longer."""
 
 
 class Record(Protocol):
@@ -287,7 +291,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self.commit()
+        with suppress(TimeoutError):
+            # Without a broker: what is not committed is read again, and a process that was told to stop should.
+            async with asyncio.timeout(LAST_COMMIT_S):
+                await self.commit()
         for task in self._groups:
             task.cancel()
         await asyncio.gather(*self._groups, return_exceptions=True)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from workers.cli.wiring import _listen, policy_file, serve
+from workers.cli.wiring import _close, _listen, policy_file, serve
 from workers.laptop.broker import embedded_broker
 from workers.runtime.fleet import Fleet
 from workers.settings import Http, Kafka, Settings, SettingsError
@@ -57,3 +57,18 @@ async def test_the_port_is_taken_before_any_group_is_joined(tmp_path: Path, monk
             settings = Settings(kafka=Kafka(bootstrap_servers=broker.bootstrap, idempotence=False), http=http)
             with pytest.raises(SettingsError, match="SCRIMP_HTTP__PORT: "):
                 await serve(settings, [("classify", "interactive")], policy=policy_file(None), stop=asyncio.Event())
+
+
+async def test_a_client_that_does_not_close_holds_nobody_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """As aiokafka's producer does while its broker is away and a batch is on its way."""
+    monkeypatch.setattr("workers.cli.wiring.CLOSE_S", 0.01)
+    await asyncio.wait_for(_close("producer", asyncio.Event().wait), 5)  # type: ignore[arg-type]
+    assert "the producer did not close" in caplog.text
+
+
+async def test_an_error_while_closing_is_not_lost() -> None:
+    async def fails() -> None:
+        raise OSError("no more files")
+
+    with pytest.raises(OSError, match="no more files"):
+        await _close("producer", fails)

@@ -351,6 +351,20 @@ async def test_close_drains_what_runs_and_leaves_the_rest_to_the_next_owner() ->
     assert group.committed == {("t", 0): 2}
 
 
+async def test_a_stop_does_not_wait_for_a_commit_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away(Group):
+        async def commit(self, offsets: dict[Partition, int]) -> None:
+            await asyncio.Event().wait()
+
+    async def deliver(records: Sequence[Record]) -> list[Later]:
+        return []
+
+    monkeypatch.setattr("workers.runtime.intake.LAST_COMMIT_S", 0.01)
+    intake = make_intake(deliver)
+    await intake.take([Rec(0)], Away())
+    await asyncio.wait_for(intake.close(), 5)
+
+
 async def test_an_unexpected_error_is_fatal_and_commits_nothing_past_it() -> None:
     async def deliver(records: Sequence[Record]) -> list[Later]:
         if records[0].offset == 1:
