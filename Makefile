@@ -1,8 +1,9 @@
 # Every target works on its own from a fresh clone: it makes .venv from the locks first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test deploy-test chaos mutations lint bench lock clean
+.PHONY: help install demo test deploy-test image-test chaos mutations lint bench lock clean
 
 VENV := .venv
+IMAGE := scrimp:test
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEPLOY := $(VENV)/deploy-installed
@@ -35,13 +36,20 @@ demo: install    ## answer about forty requests on this machine and show what th
 test: install    ## all tests, on the most real broker and database that can be had here; ARGS='-k window' for some
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 3)
 
-# What it needs beside the rest is 320 MB, and nobody else's business.
+# What it needs beside the rest is 420 MB, and nobody else's business. Docker Compose is taken out of its archive by the tests: installing that
+# would build it anew.
 deploy-test: $(DEPLOY)  ## the tests of what is deployed: the chart through Helm, strictly, its pods as processes, the site of docs, the README as a script
-	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy)
+	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm,compose $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy)
 
-$(DEPLOY): deploy.lock $(INSTALLED)
+$(DEPLOY): deploy.lock tests/deploy/compose.lock $(INSTALLED)
 	@$(PIP) --no-deps --require-hashes -r deploy.lock
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-binary :all: --require-hashes \
+	  -d $(VENV)/compose -r tests/deploy/compose.lock
 	@touch $@
+
+image-test: install  ## build the image and run the fleet from it, where a container engine answers; BUILD='--build-arg BASE=...' for docker build
+	@if ! docker info >/dev/null 2>&1; then echo 'image-test: skipped, since no container engine answers'; else \
+	  docker build --quiet $(BUILD) -t $(IMAGE) . && IMAGE=$(IMAGE) $(BIN)/pytest --log-cli-level=INFO tests/deploy/test_image_runs.py; fi
 
 chaos: install   ## ten storms over a whole fleet, judged from outside, then every outage at full length; ARGS='--seed 7' for one storm
 	$(BIN)/python -m tests.chaos $(ARGS)
@@ -60,9 +68,11 @@ lint: install    ## style, types, import contracts, exported schemas
 bench: install   ## the speed figures
 	$(BIN)/python -m bench $(ARGS)
 
-lock:            ## make the locks again after a change of pyproject.toml, models.in or deploy.in (needs uv)
+lock:            ## make the locks again after a change of pyproject.toml, models.in or deploy.in (needs uv); runtime.lock is what the image installs
 	uv pip compile --quiet pyproject.toml --extra embedded --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header -o requirements.lock
+	echo setuptools | uv pip compile --quiet pyproject.toml - --constraints requirements.lock --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate -o runtime.lock
 	uv pip compile --quiet models.in --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o models.lock
 	uv pip compile --quiet deploy.in --no-deps --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o deploy.lock
 

@@ -134,31 +134,32 @@ def _limits_output(body: bytes) -> bool:
     return isinstance(asked, dict) and any(isinstance(asked.get(k), int) for k in ("max_tokens", "max_completion_tokens"))
 
 
-async def serve(port: int, ready: int) -> None:
+async def serve(host: str, port: int, ready: int) -> None:
     """Serve until the parent is gone; the base URL goes to the file descriptor `ready`."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     when_orphaned(lambda: loop.call_soon_threadsafe(stop.set))
     server = llama(weights())
     runner = web.AppRunner(front(server.listening_address), access_log=None, shutdown_timeout=0)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     bound = runner.addresses[0][1]
     with os.fdopen(ready, "w") as out:
-        print(json.dumps({"base_url": f"http://127.0.0.1:{bound}/v1", "model": NAME}), file=out)
+        print(json.dumps({"base_url": f"http://{host}:{bound}/v1", "model": NAME}), file=out)
     await stop.wait()
     await runner.cleanup()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the local model until standard input ends.")
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen; 0.0.0.0 in a container")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
-    port = parser.parse_args().port
+    args = parser.parse_args()
     # llama.cpp prints to standard output, which carries one line of ours and nothing else.
     ready = os.dup(1)
     os.dup2(2, 1)
     try:
-        asyncio.run(serve(port, ready))
+        asyncio.run(serve(args.host, args.port, ready))
     except LaptopError as e:
         sys.exit(str(e))
     # The model's threads may be in the middle of an answer that nobody waits for.

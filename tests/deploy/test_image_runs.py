@@ -1,0 +1,135 @@
+"""The image as containers: who it is, what it can, and the whole fleet from it, on a real broker and a real database of this machine.
+
+`make image-test` builds the image and names it in the variable IMAGE; without that, or without an engine, it is skipped. Containers are
+run as docker-compose.yml and the chart run them: a read-only root, no capabilities, and nothing to write to but /tmp.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.fleet import POLICY, health
+from tests.kafka.provider import Provider
+from tests.servers.kafka import Broker
+from tests.servers.postgres import database
+from tests.servers.process import free_port
+from workers.pipeline import STAGES
+
+log = logging.getLogger("image")
+IMAGE = os.environ.get("IMAGE", "")
+PATIENCE_S = 300
+CLOSED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--network", "host")
+
+if not IMAGE or shutil.which("docker") is None:
+    pytest.skip("no image: `make image-test` builds one, where a container engine answers", allow_module_level=True)
+
+
+def docker(*arguments: str, code: int = 0) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def python(program: str) -> str:
+    return docker("run", "--rm", *CLOSED, "--entrypoint", "python", IMAGE, "-c", program)
+
+
+def test_it_is_nobody_and_can_write_only_to_tmp() -> None:
+    program = """
+import os, pathlib
+print(os.getuid(), os.getgid())
+for place in ("/", "/opt/scrimp", "/opt/venv", "/opt/encoder", "/tmp"):
+    try:
+        pathlib.Path(place, "mine").write_text("")
+        print("wrote", place)
+    except OSError:
+        pass
+"""
+    assert python(program).split("\n")[:2] == ["10001 10001", "wrote /tmp"]
+
+
+def test_it_has_no_compiler_and_no_installer() -> None:
+    tools = ("cc", "gcc", "g++", "clang", "make", "pip", "curl")
+    assert json.loads(python(f"import json, shutil; print(json.dumps([t for t in {tools} if shutil.which(t)]))")) == []
+    assert python("import importlib.util as u; print([n for n in ('setuptools', 'pytest') if u.find_spec(n)])").strip() == "[]"
+
+
+def test_it_says_what_it_is() -> None:
+    labels = json.loads(docker("inspect", "--format", "{{json .Config.Labels}}", IMAGE))
+    assert labels["org.opencontainers.image.title"] == "scrimp"
+    assert labels["org.opencontainers.image.version"]
+
+
+def test_a_wrong_setting_is_one_line() -> None:
+    said = docker("run", "--rm", *CLOSED, "--env", "SCRIMP_KAFKA__BOOTSTRAP=x:1", IMAGE, "run", "call", code=2)
+    assert said.splitlines() == ["scrimp: SCRIMP_KAFKA__BOOTSTRAP is not a setting; did you mean SCRIMP_KAFKA__BOOTSTRAP_SERVERS?"]
+
+
+def test_a_missing_encoder_is_one_line(kafka: Broker) -> None:
+    env = ("--env", f"SCRIMP_KAFKA__BOOTSTRAP_SERVERS={kafka.bootstrap}", "--env", "SCRIMP_ENCODER__PATH=/none")
+    port = ("--env", "SCRIMP_HTTP__PORT=0", "--env", "SCRIMP_LOG_LEVEL=ERROR")
+    said = docker("run", "--rm", *CLOSED, *env, *port, IMAGE, "run", "cache", code=1)
+    assert said.splitlines()[-1].startswith("scrimp: SCRIMP_ENCODER__PATH=/none: no model.onnx")
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Iterator[str]:
+    with database() as url:
+        yield url
+
+
+@pytest.mark.timeout(3 * PATIENCE_S)
+def test_the_whole_fleet_answers_from_it(kafka: Broker, ledger: str, tmp_path: Path) -> None:
+    prefix = f"i{uuid.uuid4().hex[:8]}."
+    with ExitStack() as on_exit:
+        provider = Provider(tmp_path)
+        on_exit.callback(provider.close)
+        provider.start()
+        (tmp_path / "policy.yaml").write_text(POLICY.format(url=provider.url))
+        tmp_path.chmod(0o755)
+        env = {
+            "SCRIMP_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap,
+            "SCRIMP_KAFKA__TOPIC_PREFIX": prefix,
+            "SCRIMP_KAFKA__GROUP_PREFIX": prefix,
+            "SCRIMP_KAFKA__PARTITIONS": "2",
+            "SCRIMP_KAFKA__IDEMPOTENCE": str(kafka.idempotence).lower(),
+            "SCRIMP_QDRANT__URL": "http://127.0.0.1:9",  # away, which the fleet must bear
+            "SCRIMP_LEDGER__URL": ledger,
+            "SCRIMP_POLICY_FILE": "/etc/scrimp/policy.yaml",
+        }
+        options = [*CLOSED, "--volume", f"{tmp_path}/policy.yaml:/etc/scrimp/policy.yaml:ro"]
+        options += [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
+        assert f"created {prefix}requests" in docker("run", "--rm", *options, IMAGE, "topics", "apply")
+        assert docker("run", "--rm", *options, IMAGE, "ledger", "upgrade").startswith("the ledger is at revision")
+
+        ports, began = {}, time.monotonic()
+        for stage in STAGES:
+            ports[stage], name = free_port(), f"{prefix}{stage}"
+            on_exit.callback(docker, "rm", "--force", name)
+            docker("run", "--detach", "--name", name, *options, "--env", f"SCRIMP_HTTP__PORT={ports[stage]}", IMAGE, "run", stage)
+        waiting = dict(ports)
+        while waiting:
+            assert time.monotonic() < began + PATIENCE_S, {s: docker("logs", f"{prefix}{s}")[-2000:] for s in waiting}
+            for stage in [s for s, port in waiting.items() if health(port)[0] == 200]:
+                log.info("%s: ready %.1f s after the first container was started, all seven at once", stage, time.monotonic() - began)
+                del waiting[stage]
+            time.sleep(0.2)
+
+        answer = docker("run", "--rm", *options, IMAGE, "ask", "Which colour has the parcel?", "--json", "--timeout", "100")
+        log.info("first answer %.1f s after", time.monotonic() - began)
+        assert json.loads(answer.splitlines()[0])["status"] == "ok"
+        assert len(provider.calls()) == 1
+        for stage in STAGES:
+            docker("stop", "--time", "90", f"{prefix}{stage}")
+            assert docker("inspect", "--format", "{{.State.ExitCode}}", f"{prefix}{stage}").strip() == "0", stage
