@@ -23,7 +23,7 @@ from workers import policy
 from workers.cli.main import app
 from workers.pipeline import STAGES
 from workers.runtime import health, probes
-from workers.settings import load
+from workers.settings import Settings, load
 
 needed()
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -109,25 +109,63 @@ def test_names_stay_short_enough_for_a_long_release() -> None:
 # What the workers make of it.
 
 
+def settings_of(container: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """As the container's process would load them."""
+    with monkeypatch.context() as patched:
+        patched.chdir(tmp_path)  # no .env
+        for variable in [*os.environ]:
+            if variable.startswith("SCRIMP_"):
+                patched.delenv(variable)
+        for variable, value in environment(container, SECRETS).items():
+            patched.setenv(variable, value)
+        return load()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_workers_take_every_pods_environment(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)  # no .env
     for where, pod in pods(scenario(name)):
         for container in containers(pod):
-            env = environment(container, SECRETS)
-            with monkeypatch.context() as patched:
-                for variable in [*os.environ]:
-                    if variable.startswith("SCRIMP_"):
-                        patched.delenv(variable)
-                for variable, value in env.items():
-                    patched.setenv(variable, value)
-                settings = load()
+            settings = settings_of(container, monkeypatch, tmp_path)
             if container["name"] != "worker":
                 continue
             assert settings.http.host in ("0.0.0.0", "::"), where
             assert settings.http.port == container["ports"][0]["containerPort"], where
             stage = container["args"][1]
             assert settings.stage(stage).drain_s < pod["terminationGracePeriodSeconds"], where
+
+
+def test_the_settings_are_what_the_values_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def worker(name: str, deployment: str) -> Settings:
+        pod = of(scenario(name), "Deployment")[deployment]["spec"]["template"]["spec"]
+        return settings_of(pod["containers"][0], monkeypatch, tmp_path)
+
+    call = worker("keda-scram", "scrimp-call")
+    assert call.kafka.bootstrap_servers == "kafka-0.kafka:9093,kafka-1.kafka:9093,kafka-2.kafka:9095"
+    assert (call.kafka.topic_prefix, call.kafka.group_prefix) == ("prod.llm.", "prod.scrimp.")
+    assert (call.kafka.security_protocol, call.kafka.sasl_mechanism, call.kafka.sasl_username) == ("SASL_SSL", "SCRAM-SHA-512", "scrimp")
+    assert call.kafka.sasl_password.get_secret_value() == SECRETS["SCRIMP_KAFKA__SASL_PASSWORD"]
+    assert call.ledger.url == SECRETS["SCRIMP_LEDGER__URL"]
+    assert (call.call.window, call.call.drain_s) == (50, 70)
+    assert worker("keda-scram", "scrimp-call-bulk").call.drain_s == 90.5
+    mtls = worker("keda-mtls", "scrimp-classify").kafka
+    assert [path and path.name for path in (mtls.ssl_ca_file, mtls.ssl_cert_file, mtls.ssl_key_file)] == [
+        "ca.crt",
+        "client.crt",
+        "client.key",
+    ]
+    cache = worker("policy-of-yours", "scrimp-cache")
+    assert (cache.qdrant.url, cache.qdrant.collection) == ("https://qdrant.example.com", "scrimp-cache")
+    assert cache.qdrant.api_key.get_secret_value() == "secret"
+    assert cache.encoder.path == Path("/models/minilm")
+    bulk = worker("everything", "scrimp-answers-call-bulk")
+    assert (bulk.log_level, bulk.call.timeout_s, bulk.http.stall_s, bulk.ledger.timeout_s, bulk.ledger.pool_size) == (
+        "WARNING",
+        100,
+        300,
+        20,
+        4,
+    )
+    assert worker("everything", "scrimp-answers-redeliver").redeliver.window == 128
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -413,15 +451,17 @@ def test_what_runs_before_the_release_stands_on_nothing_of_the_release(name: str
         return int(hooks["helm.sh/hook-weight"]) if hooks.get("helm.sh/hook") == "pre-install,pre-upgrade" else None
 
     own = of(manifests, "ConfigMap")
+    values = yaml.safe_load((CHART / "ci" / f"{name}.yaml").read_text())
+    yours = values.get("policy", {}).get("existingConfigMap")
     for job in of(manifests, "Job").values():
         at = weight(job)
         assert at is not None
         pod = job["spec"]["template"]["spec"]
-        assert pod.get("serviceAccountName") == yaml.safe_load((CHART / "ci" / f"{name}.yaml").read_text()).get("serviceAccountName")
+        assert pod.get("serviceAccountName") == values.get("serviceAccountName")
         for volume in pod["volumes"]:
-            needed = own.get(volume.get("configMap", {}).get("name", ""))
-            if needed is not None:
-                earlier = weight(needed)
+            needed = volume.get("configMap", {}).get("name")
+            if needed is not None and needed != yours:
+                earlier = weight(own[needed])
                 assert earlier is not None
                 assert earlier < at
 
