@@ -30,7 +30,7 @@ import pytest
 
 from tests.servers.process import free_port
 
-START_S = 60
+START_S = 180
 SETTINGS = {
     "max_connections": "200",
     "fsync": "off",  # the data dies with the test run

@@ -36,7 +36,7 @@ class Process:
         command: Sequence[str],
         log: Path,
         ready: Callable[[], bool],
-        timeout_s: float = 60,
+        timeout_s: float = 180,
         *,
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
