@@ -118,6 +118,15 @@ def test_the_default_keys_are_those_of_the_policy_that_ships() -> None:
     assert set(VALUES["providerKeys"]["names"]) == named
 
 
+def test_the_pods_run_as_the_user_of_the_image_and_call_its_program() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    (user,) = re.findall(r"^USER (\d+):(\d+)$", dockerfile, re.M)
+    given = VALUES["podSecurityContext"]
+    assert (str(given["runAsUser"]), str(given["runAsGroup"])) == user
+    assert 'ENTRYPOINT ["scrimp"]' in dockerfile
+    assert "command: [scrimp]" in (CHART / "templates" / "_helpers.tpl").read_text()
+
+
 async def test_a_stage_gets_what_it_opens(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """`build` is asked for each stage alone, with every opener replaced by one that only says so."""
     opened: set[str] = set()
