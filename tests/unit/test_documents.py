@@ -23,6 +23,7 @@ from workers.topics import TOPICS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")]
+EXAMPLES = [ROOT / "examples" / name for name in ("publish_and_await.py", "ask.sh", "java/PublishAndAwait.java")]
 README = (ROOT / "README.md").read_text()
 
 
@@ -76,6 +77,11 @@ def test_every_topic_named_is_there() -> None:
     known = {f"llm.{topic.on(lane)}" for topic in TOPICS for lane in ("interactive", "bulk")}
     named = {word for page in PAGES for word in re.findall(r"\bllm\.[a-z0-9][a-z0-9.]*[a-z0-9]", page.read_text())}
     assert named <= known
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.name)
+def test_every_example_writes_requests_and_reads_responses(example: Path) -> None:
+    assert set(re.findall(r"\bllm\.[a-z.]*[a-z]", example.read_text())) == {"llm.requests", "llm.responses"}
 
 
 def test_every_metric_named_is_there() -> None:
