@@ -5,7 +5,7 @@
 #
 # The result has no compiler, no pip and no root: user 10001 writes nothing but /tmp. Everything is installed from the locks, by hash. Only
 # plain instructions stand here, so that builders without BuildKit, and without a network for a frontend, can build it too.
-# BASE: any image of a Debian or Alpine's kin with glibc and `python3` 3.11 or newer, with venv.
+# BASE: any Debian with `python3` 3.11 or newer and its venv.
 ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS build
@@ -56,6 +56,13 @@ ENTRYPOINT ["scrimp"]
 CMD ["--help"]
 
 FROM fleet AS local-model
+USER 0:0
+# llama.cpp's threads; Debian gives each release one version of it.
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && apt-get install -qq -y --no-install-recommends libgomp1 \
+ && rm -rf /var/lib/apt/lists/*
+USER 10001:10001
 COPY --from=build /opt/local-model /opt/local-model
 ENV PYTHONPATH=/opt/local-model
 EXPOSE 8081

@@ -128,7 +128,7 @@ def test_the_whole_fleet_answers_from_it(kafka: Broker, ledger: str, tmp_path: P
 
         answer = docker("run", "--rm", *options, IMAGE, "ask", "Which colour has the parcel?", "--json", "--timeout", "100")
         log.info("first answer %.1f s after", time.monotonic() - began)
-        assert json.loads(answer.splitlines()[0])["status"] == "ok"
+        assert json.loads(answer.splitlines()[0])["status"] == "answered"
         assert len(provider.calls()) == 1
         for stage in STAGES:
             docker("stop", "--time", "90", f"{prefix}{stage}")
