@@ -139,6 +139,7 @@ def test_the_lock_of_the_image_names_no_host() -> None:
     assert "://" not in (ROOT / "runtime.lock").read_text()
 
 
+@pytest.mark.skipif(not required("compose"), reason="half a minute of CPU: `make deploy-test` does it")
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_loads_what_it_needs_and_no_more(stage: StageName, tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIMP_")}
