@@ -118,7 +118,6 @@ def test_a_role_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         (ClusterAuthorizationFailedError(), "User:scrimp lacks the right to Write any topic of the fleet"),
         (KafkaError(repr(TopicAuthorizationFailedError())), "User:scrimp lacks the right to Write any topic of the fleet"),
     ],
-    ids=str,
 )
 def test_a_refusal_names_the_right(error: KafkaError, told: str) -> None:
     assert (refused.lacking(SASL, error, "Write") or "").startswith(told)
