@@ -6,6 +6,7 @@ And what runs side by side with what, in a session of several processes (`pytest
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
         known = ", ".join(required.SERVERS + required.TOOLS)
         raise pytest.UsageError(f"SCRIMP_REQUIRE: no such server: {', '.join(wrong)}; there are {known}")
     config.stash[SERVERS] = []
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # Started in the background of a shell. What the tests start would inherit it, and some of that is stopped by Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 TOGETHER = (

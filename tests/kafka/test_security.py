@@ -219,7 +219,7 @@ async def test_a_fleet_with_just_these_rights_answers(fleet: Fleet, secure: Secu
         as_role, fleet, secure, "ask", f"ask 'Which colour has the parcel {tenant}?' --tenant {tenant} --json"
     )
     assert code == 0, said
-    response = json.loads(said[: said.rindex("}") + 1])
+    response = json.loads(said[said.index("{") : said.rindex("}") + 1])  # beside it stands the line for people, before or after
     assert (response["status"], response["source"], response["tenant"]) == ("answered", "model", tenant)
 
 
