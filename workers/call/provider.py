@@ -145,7 +145,7 @@ class Client:
         return await self._litellm.main.base_llm_http_handler.completion(
             model=bare,
             messages=messages,
-            api_base=api_base,
+            api_base=self._litellm.main._resolve_openai_api_base(api_base),  # the handler's own default lacks the /v1
             api_key=api_key,
             custom_llm_provider="openai",
             provider_config=config,

@@ -205,6 +205,27 @@ async def test_the_short_way_sends_what_the_long_one_does(
         assert server.bodies[0] == server.bodies[1]
 
 
+async def test_both_ways_go_to_openai_itself_where_the_policy_names_no_address(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Exception):
+        pass
+
+    urls = []
+
+    async def post(_: object, url: str, **__: object) -> None:
+        urls.append(url)
+        raise Seen
+
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("litellm.llms.custom_httpx.http_handler.AsyncHTTPHandler.post", post)
+    for long in (False, True):
+        if long:
+            monkeypatch.setattr("workers.call.provider._plain", lambda *_: False)
+        got = await client.complete(Model(litellm="openai/gpt-4o-mini", context=8000), PROMPT, max_tokens=9, api_key="sk-mine", timeout_s=5)
+        assert isinstance(got, Failure)
+    assert urls == ["https://api.openai.com/v1/chat/completions"] * 2
+
+
 # ---- other providers, as LiteLLM speaks to them
 
 PROMPT = Prompt(messages=(Message(role="user", content="How tall is a heron?"),))
