@@ -11,9 +11,9 @@ A cancellation from outside goes through at once: the attempt stays reserved, an
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -29,6 +29,7 @@ from workers.call.kept import Kept
 from workers.call.provider import Reply
 from workers.call.reserve import countable, prompt_tokens, worst
 from workers.call.rest import Rests
+from workers.call.slots import NoSlot, Slot, Slots
 from workers.ledger.budgets import holds
 from workers.ledger.types import (
     Answered,
@@ -47,10 +48,8 @@ from workers.ledger.types import (
 from workers.outcomes import Outcome, Retry, Unavailable, expired
 from workers.policy import Model, Policy
 
-SLOT_WAIT_S = 5.0
-"""A request without a slot for so long comes again. Longer, and a stop that lets running calls finish would find new ones begun."""
 TTL_MARGIN_S = 30.0
-"""How much longer than a call's time-out its attempt stays reserved: its settlement may have to wait for the ledger."""
+"""How much longer than a call's time-out its attempt stays reserved: it may wait for a slot first, and its settlement for the ledger."""
 
 UNANSWERED = 4096
 """Questions without an answer that are remembered: the latest, more than a process has under way. The rest went to other workers, mostly.
@@ -91,7 +90,7 @@ def make_call(
     may_call: Callable[[], bool],
     key: Callable[[str | None], str | None],
     timeout_s: float,
-    slots: Mapping[Lane, asyncio.Semaphore],
+    slots: Mapping[Lane, Slots],
     rests: Rests,
     observe: Callable[[str, str], None] = lambda _model, _outcome: None,
     overran: Callable[[str, str], None] = lambda _model, _why: None,
@@ -107,7 +106,7 @@ def make_call(
         may_call: false while this worker's heartbeat is too old, since another one may have taken its attempts over.
         key: the secret behind a variable's name.
         timeout_s: of one request on the wire.
-        slots: of each lane. One is held from the question to the ledger until the model has answered, and not while that is settled.
+        slots: of each lane. One is held while a model is asked, and not while the answer is settled.
         rests: the models that are left alone for a while.
         observe: told (the policy's model name, the outcome's word) of every attempt.
         overran: told (the policy's model name, why) of every attempt that came to more than its reservation.
@@ -169,17 +168,14 @@ def make_call(
                 ttl_s=timeout_s + TTL_MARGIN_S,
                 seq=next(_SEQ),
             )
-            slot = slots[event.facts.lane]
+            got: Reply | Failure | None = None
             try:
-                async with asyncio.timeout(SLOT_WAIT_S):
-                    await slot.acquire()
-            except TimeoutError:
+                async with slots[event.facts.lane].asking() as slot:
+                    opened = await ask(this)
+                    if isinstance(opened, Granted):
+                        got = await send(event, step, model, slot)
+            except NoSlot:
                 return Retry("slot", 0)
-            try:
-                opened = await ask(this)
-                got = await send(event, step, model) if isinstance(opened, Granted) else None
-            finally:
-                slot.release()
             if isinstance(opened, Granted | Answered | Refused | Exhausted | Late):
                 attempts = opened.attempts
             match opened:
@@ -188,6 +184,8 @@ def make_call(
                     booked = settlement(event.facts, n, event.prompt.params, step, reserved, price, got)
                     if booked.outcome == NOT_SENT:
                         await kept.settle(booked)
+                        if may_call():
+                            return Retry("slot", 0)
                         raise Unavailable("ledger", NO_HEARTBEAT)
                     observe(step.model, booked.outcome)
                     if why := overrun(booked, step, reserved):
@@ -220,8 +218,11 @@ def make_call(
                     # attribute knows the ending by the body's hash and publishes what is stored, not this.
                     return failed(event, "failed", "internal", "already ended")
 
-    async def send(event: Compressed, step: Try, model: Model) -> Reply | Failure:
-        if not may_call():
+    async def send(event: Compressed, step: Try, model: Model, slot: Slot) -> Reply | Failure:
+        """What came of the call; `NOT_SENT` where no slot came free in time, or the heartbeat is too old to send it by now."""
+        with suppress(NoSlot):
+            await slot.take()
+        if not (slot.taken and may_call()):
             return Failure("error", NOT_SENT, "no")
         rests.tries(step.model)
         got = await complete(

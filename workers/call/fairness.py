@@ -15,6 +15,7 @@ from datetime import datetime
 
 from schemas import Compressed
 from schemas.types import utc_now
+from workers.call.slots import under_way
 from workers.outcomes import Outcome, Retry
 from workers.policy import Policy
 
@@ -38,11 +39,6 @@ class _Line:
     def forget(self, now: float) -> None:
         for gone in [r for r, until in self.waiting.items() if until < now]:
             del self.waiting[gone]
-
-
-def under_way(window: int) -> int:
-    """Requests under way in a window of so many slots: beside those with a model, some that are being settled or published."""
-    return window + max(window // 4, 1)
 
 
 class Turns:

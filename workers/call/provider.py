@@ -21,6 +21,7 @@ from typing import Any
 
 from schemas import Params, Prompt, Usage
 from schemas.types import utc_now
+from workers.call.chat import Chat
 from workers.call.failures import Failure, read
 from workers.call.messages import build
 from workers.call.usage import billed
@@ -55,8 +56,7 @@ class Client:
         self._litellm = litellm
         self._count = count
         self._record = record
-        self._config = lru_cache(maxsize=1024)(self._ask_config)
-        self._chats = lru_cache(maxsize=1024)(self._ask_chats)
+        self._chat = Chat(litellm)
         self._supported = lru_cache(maxsize=1024)(self._ask_supported)
         self._told: set[tuple[str, frozenset[str]]] = set()
 
@@ -88,7 +88,7 @@ class Client:
                     api_base=model.api_base,
                     api_key=api_key or (NO_KEY if model.api_base else None),
                     max_tokens=max_tokens,
-                    timeout=timeout_s,
+                    timeout_s=timeout_s,
                     **{name: value for name, value in asked.items() if name not in lacking},
                 )
         except TimeoutError:
@@ -103,23 +103,24 @@ class Client:
 
     async def close(self) -> None:
         """LiteLLM would close its connections at exit too, in another event loop, where the sockets of this one complain."""
+        await self._chat.close()
         await self._litellm.close_litellm_async_clients()
         self._litellm.in_memory_llm_clients_cache.flush_cache()  # or a later event loop at the same address would get them back, closed
 
-    async def _send(self, name: str, messages: list[dict[str, Any]], **asked: Any) -> Any:
+    async def _send(self, name: str, messages: list[dict[str, Any]], *, timeout_s: float, **asked: Any) -> Any:
         provider, _, bare = name.partition("/")
-        record = self._record(
-            model=name,
-            messages=messages,
-            stream=False,
-            call_type="acompletion",
-            start_time=utc_now(),
-            litellm_call_id="",
-            function_id="",
-        )
         try:
-            if provider == "openai" and _plain(messages, asked) and self._chats(bare):
-                return await self._chat(bare, messages, record, **asked)
+            if provider == "openai" and _plain(messages, asked) and self._chat.serves(bare):
+                return await self._chat.send(bare, messages, **asked)
+            record = self._record(
+                model=name,
+                messages=messages,
+                stream=False,
+                call_type="acompletion",
+                start_time=utc_now(),
+                litellm_call_id="",
+                function_id="",
+            )
             start = partial(
                 self._litellm.main.completion,
                 model=name,
@@ -129,6 +130,7 @@ class Client:
                 num_retries=0,
                 max_retries=0,
                 drop_params=True,  # what it drops now is a wish whose value this model does not take
+                timeout=timeout_s,
                 **asked,
             )
             # Before it returns what is to be awaited it may read credentials or fetch images, and wait for them.
@@ -136,27 +138,6 @@ class Client:
             return await pending if isawaitable(pending) else pending
         except Exception as e:
             raise self._litellm.exception_type(model=name, custom_llm_provider=provider, original_exception=e) from e
-
-    async def _chat(
-        self, bare: str, messages: list[dict[str, Any]], record: Any, *, api_base: str | None, api_key: str, timeout: float, **asked: Any
-    ) -> Any:
-        """What `litellm.main.completion` comes to for a plain chat with an OpenAI-shaped server; it spends more time than all the rest."""
-        config = self._config(bare)
-        return await self._litellm.main.base_llm_http_handler.completion(
-            model=bare,
-            messages=messages,
-            api_base=self._litellm.main._resolve_openai_api_base(api_base),  # the handler's own default lacks the /v1
-            api_key=api_key,
-            custom_llm_provider="openai",
-            provider_config=config,
-            model_response=self._litellm.ModelResponse(),
-            encoding=None,
-            logging_obj=record,
-            optional_params=config.map_openai_params(asked, {}, bare, drop_params=True),
-            litellm_params={},
-            timeout=timeout,
-            acompletion=True,
-        )
 
     def _lacking(self, model: Model, asked: Iterable[str]) -> frozenset[str]:
         """The parameters that the model does not take, said once in the log; none where LiteLLM does not know it."""
@@ -171,14 +152,6 @@ class Client:
         provider, _, bare = name.partition("/")
         known = self._litellm.get_supported_openai_params(model=bare, custom_llm_provider=provider)
         return None if known is None else frozenset(known)
-
-    def _ask_config(self, bare: str) -> Any:
-        return self._litellm.utils.ProviderConfigManager.get_provider_chat_config(model=bare, provider=self._litellm.LlmProviders.OPENAI)
-
-    def _ask_chats(self, bare: str) -> bool:
-        """Whether OpenAI serves this model at `/chat/completions`; some only at `/responses`, which `completion` knows."""
-        info, _ = self._litellm.main.responses_api_bridge_check(model=bare, custom_llm_provider="openai")
-        return bool(info.get("mode") != "responses")
 
     def _estimate(self, messages: Iterable[dict[str, Any]], answer: Answer) -> Usage:
         said = (answer.content or "") + (json.dumps(answer.tool_calls) if answer.tool_calls else "")

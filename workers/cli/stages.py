@@ -218,6 +218,7 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
     from workers.call.kept import Kept
     from workers.call.provider import open_client
     from workers.call.rest import Rests
+    from workers.call.slots import Slots
 
     assert parts.ledger is not None
     client = await asyncio.to_thread(open_client)
@@ -242,7 +243,7 @@ async def _call(parts: Parts, lanes: Sequence[Lane], stack: AsyncExitStack) -> d
         may_call=lambda: parts.ledger is not None and parts.ledger.fresh,
         key=secret,
         timeout_s=parts.settings.call.timeout_s,
-        slots={lane: asyncio.Semaphore(parts.settings.call.window) for lane in lanes},
+        slots={lane: Slots(parts.settings.call.window) for lane in lanes},
         observe=observe,
         overran=lambda model, why: metrics.OVERRUNS.labels(model, why).inc(),
     )

@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from schemas.types import Lane
-from workers.call.fairness import under_way
+from workers.call.slots import under_way
 from workers.cli.stages import Parts, build
 from workers.outcomes import Unavailable
 from workers.pipeline import STAGES, Stage, StageName

@@ -14,6 +14,7 @@ from workers.call.call import make_call
 from workers.call.kept import Kept
 from workers.call.provider import Client
 from workers.call.rest import Rests
+from workers.call.slots import Slots
 from workers.encoder import tokens
 from workers.ledger import prices
 from workers.ledger.ledger import Ledger
@@ -52,7 +53,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.kept, self.rests = Kept(self.settle), Rests()
-        self.slots = {lane: asyncio.Semaphore(8) for lane in LANES}
+        self.slots = {lane: Slots(8) for lane in LANES}
         self.complete: Callable[..., Any] = lambda *args, **options: self.client.complete(*args, **options)
         self.gate, self.settles = asyncio.Event(), asyncio.Event()
         self.gate.set()

@@ -332,7 +332,7 @@ async def test_a_worker_without_a_heartbeat_sends_nothing(stage: Stage, server: 
     with pytest.raises(Unavailable, match="ledger"):
         await stage(asked)
     assert stage.asked == [], "nothing is reserved for a call that would not be sent"
-    beats = iter([True, False])
+    beats = iter([True, False, False])
     stage.may_call = lambda: next(beats)  # it grows too old while the ledger is asked
     with pytest.raises(Unavailable, match="ledger"):
         await stage(asked)

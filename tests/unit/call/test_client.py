@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+import workers.call.chat
 from schemas import Message, Params, Prompt
 from tests.provider import Provider
 from workers.call.failures import Failure
@@ -211,19 +212,48 @@ async def test_both_ways_go_to_openai_itself_where_the_policy_names_no_address(c
 
     urls = []
 
-    async def post(_: object, url: str, **__: object) -> None:
-        urls.append(url)
+    async def request(_: object, _method: str, url: object, **__: object) -> None:
+        urls.append(str(url))
         raise Seen
 
     for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("litellm.llms.custom_httpx.http_handler.AsyncHTTPHandler.post", post)
+    monkeypatch.setattr("aiohttp.ClientSession._request", request)
     for long in (False, True):
         if long:
             monkeypatch.setattr("workers.call.provider._plain", lambda *_: False)
         got = await client.complete(Model(litellm="openai/gpt-4o-mini", context=8000), PROMPT, max_tokens=9, api_key="sk-mine", timeout_s=5)
         assert isinstance(got, Failure)
     assert urls == ["https://api.openai.com/v1/chat/completions"] * 2
+
+
+@pytest.mark.parametrize("around", [False, True])
+async def test_the_short_way_takes_the_proxy_of_the_environment(
+    client: Client, server: Provider, monkeypatch: pytest.MonkeyPatch, *, around: bool
+) -> None:
+    workers.call.chat._proxy.cache_clear()
+    monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
+    monkeypatch.setenv("no_proxy", "models.invalid" if around else "")
+    model = Model(litellm="openai/mini", api_base="http://models.invalid/v1", context=8000)
+    got = await client.complete(model, PROMPT, max_tokens=9, api_key="sk-mine", timeout_s=5)
+    workers.call.chat._proxy.cache_clear()
+    assert (type(got), len(server.calls)) == ((Failure, 0) if around else (Reply, 1))
+
+
+async def test_the_short_way_reads_an_answer_that_is_compressed_on_the_wire(client: Client) -> None:
+    said = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Tall."}}
+
+    async def zipped(request: web.Request) -> web.Response:
+        answer = web.json_response({"id": "1", "object": "chat.completion", "created": 1, "model": "mini", "choices": [said]})
+        answer.enable_compression(web.ContentCoding.gzip)
+        return answer
+
+    async with listening(zipped) as url:
+        got = await client.complete(
+            Model(litellm="openai/mini", api_base=f"{url}/v1", context=8000), PROMPT, max_tokens=9, api_key=None, timeout_s=5
+        )
+    assert isinstance(got, Reply)
+    assert got.answer.content == "Tall."
 
 
 # ---- other providers, as LiteLLM speaks to them

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from schemas import Compressed
 from tests.unit.call.build import event, policy
-from workers.call.fairness import GONE_S, LATELY_S, LONGEST_S, PAUSE_S, Turns, make_fair, under_way
+from workers.call.fairness import GONE_S, LATELY_S, LONGEST_S, PAUSE_S, Turns, make_fair
+from workers.call.slots import under_way
 from workers.outcomes import Emit, Outcome, Retry
 
 
@@ -25,7 +26,7 @@ class Clock:
 
 def test_a_tenant_alone_has_the_whole_window() -> None:
     turns = Turns(8, Clock())
-    assert [turns.take("a", f"r{n}", None) for n in range(under_way(8))] == [None] * 10
+    assert [turns.take("a", f"r{n}", None) for n in range(under_way(8))] == [None] * 16
     assert turns.take("a", "one more", None) is not None
 
 

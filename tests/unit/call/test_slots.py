@@ -1,4 +1,5 @@
-"""Slots: as many calls with a model as the window says; what is being settled holds none; who waits too long comes again, at no cost."""
+"""Slots: as many calls with a model as the window says; a few more ask ahead; what is being settled holds none; who waits too long comes
+again, at no cost."""
 
 from __future__ import annotations
 
@@ -7,15 +8,16 @@ from typing import Any
 
 import pytest
 
-import workers.call.call
+import workers.call.slots
 from tests.provider import Provider
 from tests.unit.call.build import event
 from tests.unit.call.stage import Stage, finished
-from workers.outcomes import Retry
+from workers.call.slots import FLOW_S, Slots
+from workers.outcomes import Outcome, Retry
 
 
 async def test_no_more_calls_at_once_than_slots(stage: Stage, server: Provider) -> None:
-    stage.slots["interactive"] = asyncio.Semaphore(2)
+    stage.slots["interactive"] = Slots(2)
     under_way, most, both = 0, 0, asyncio.Event()
     complete = stage.client.complete
 
@@ -38,7 +40,7 @@ async def test_no_more_calls_at_once_than_slots(stage: Stage, server: Provider) 
 
 
 async def test_a_slot_is_free_while_an_answer_is_settled(stage: Stage, server: Provider) -> None:
-    stage.slots["interactive"] = asyncio.Semaphore(1)
+    stage.slots["interactive"] = Slots(1)
     stage.gate.clear()
     first = asyncio.create_task(stage(event(request_id="first")))
     await stage.settles.wait()
@@ -50,16 +52,92 @@ async def test_a_slot_is_free_while_an_answer_is_settled(stage: Stage, server: P
     assert [finished(e).status for e in await asyncio.gather(first, second)] == ["answered"] * 2
 
 
+class Clock:
+    """The slots' clock, which stands still."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def hang(stage: Stage, *names: str) -> tuple[asyncio.Event, list[asyncio.Task[Outcome]]]:
+    """Requests that take every slot: their model answers when the event is set."""
+    answered, complete, sent = asyncio.Event(), stage.complete, asyncio.Semaphore(0)
+
+    async def hangs(*args: Any, **options: Any) -> Any:
+        sent.release()
+        await answered.wait()
+        return await complete(*args, **options)
+
+    stage.complete = hangs
+    tasks = [asyncio.create_task(stage(event(request_id=name))) for name in names]
+    for _ in names:
+        await sent.acquire()
+    return answered, tasks
+
+
+async def until_asked(stage: Stage, times: int) -> None:
+    while len(stage.asked) < times:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.001)
+
+
+async def test_while_slots_come_free_half_as_many_more_ask_ahead(stage: Stage, server: Provider) -> None:
+    stage.slots["interactive"] = Slots(4, Clock())
+    assert finished(await stage(event(request_id="before"))).status == "answered"
+    answered, tasks = await hang(stage, *"abcd")
+    tasks += [asyncio.create_task(stage(event(request_id=name))) for name in "efgh"]
+    await until_asked(stage, 7)
+    await asyncio.sleep(0.05)
+    assert ([ask.facts.request_id for ask in stage.asked[5:]], len(server.calls)) == (["e", "f"], 1)
+    answered.set()
+    assert [finished(e).status for e in await asyncio.gather(*tasks)] == ["answered"] * 8
+    assert len(server.calls) == 9
+
+
+async def test_while_no_slot_comes_free_nobody_asks_ahead(stage: Stage, server: Provider) -> None:
+    clock = Clock()
+    stage.slots["interactive"] = Slots(4, clock)
+    assert finished(await stage(event(request_id="before"))).status == "answered"
+    clock.now += FLOW_S + 0.1
+    answered, tasks = await hang(stage, *"abcd")
+    tasks.append(asyncio.create_task(stage(event(request_id="e"))))
+    await asyncio.sleep(0.05)
+    assert len(stage.asked) == 5
+    answered.set()
+    assert [finished(e).status for e in await asyncio.gather(*tasks)] == ["answered"] * 5
+
+
 async def test_who_waits_too_long_for_a_slot_comes_again(stage: Stage, server: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.call.call, "SLOT_WAIT_S", 0.01)
-    stage.slots["interactive"] = asyncio.Semaphore(0)
-    assert await stage(event()) == Retry("slot", 0)
-    assert (stage.asked, len(server.calls)) == ([], 0)
+    monkeypatch.setattr(workers.call.slots, "WAIT_S", 0.01)
+    stage.slots["interactive"] = Slots(1)
+    answered, tasks = await hang(stage, "a")
+    assert await stage(event(request_id="b")) == Retry("slot", 0)
+    assert ([ask.facts.request_id for ask in stage.asked], len(server.calls)) == (["a"], 0)
+    answered.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_grant_that_waits_too_long_for_a_slot_is_given_up_at_no_cost(
+    stage: Stage, server: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.call.slots, "WAIT_S", 0.05)
+    stage.slots["interactive"] = Slots(1, Clock())
+    assert finished(await stage(event(request_id="before"))).status == "answered"
+    answered, tasks = await hang(stage, "a")
+    late = event(request_id="b")
+    assert await stage(late) == Retry("slot", 0)
+    assert [(s.request_id, s.state, s.outcome, s.cost) for s in stage.settled[1:]] == [("b", "abandoned", "not_sent", 0)]
+    answered.set()
+    await asyncio.gather(*tasks)
+    assert finished(await stage(late)).status == "answered"
+    of_b = [(s.n, s.state) for s in stage.settled if s.request_id == "b"]
+    assert (of_b, len(server.calls)) == ([(1, "abandoned"), (2, "settled")], 3)
 
 
 @pytest.mark.parametrize("broken", ["open", "complete"])
 async def test_a_slot_is_given_back_whatever_happens(stage: Stage, server: Provider, broken: str) -> None:
-    stage.slots["interactive"] = asyncio.Semaphore(1)
+    stage.slots["interactive"] = Slots(1)
 
     async def breaks(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError

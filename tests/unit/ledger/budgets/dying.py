@@ -20,6 +20,7 @@ from workers.call.failures import Failure
 from workers.call.kept import Kept
 from workers.call.provider import Reply
 from workers.call.rest import Rests
+from workers.call.slots import Slots
 from workers.ledger import prices
 from workers.ledger.ledger import Ledger
 from workers.ledger.types import Answer, Ask, Ending, Opened, Settled, Settlement, Stored
@@ -59,7 +60,7 @@ async def deliver(ledger: Ledger, log: Path, at: Callable[[str], None] = lambda 
         may_call=lambda: True,
         key=lambda _: None,
         timeout_s=5,
-        slots={"interactive": asyncio.Semaphore(1), "bulk": asyncio.Semaphore(1)},
+        slots={"interactive": Slots(1), "bulk": Slots(1)},
         rests=Rests(),
     )
     outcome = await call(REQUEST)

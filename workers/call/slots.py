@@ -1,0 +1,93 @@
+"""Slots: how many calls of one lane are with a model at once, and who may ask the ledger meanwhile.
+
+A slot that is given back must not stand empty for the time of a question to the ledger. So while slots come free, a few requests more than
+there are slots ask ahead and then wait, with their grant, for the next one. While none comes free (a provider that hangs) nobody asks
+before a slot is his: a grant would be held for nothing. Who waits too long gets `NoSlot`. Nothing here is shared between processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+WAIT_S = 5.0
+"""For a slot, then the request comes again. Longer, and a stop that lets running calls finish would find new ones begun."""
+FLOW_S = 1.0
+"""So long after a slot was given back the next one is expected soon."""
+
+
+def ahead(window: int) -> int:
+    """How many more than there are slots may ask: as many as are answered in the time of a question, which is some 20 ms on a busy machine,
+    and of a call of 100 ms."""
+    return max(window // 2, 1)
+
+
+def under_way(window: int) -> int:
+    """Requests under way in a window of so many slots: those with a model, those that ask ahead, and as many that are being settled or
+    published."""
+    return window + 2 * ahead(window)
+
+
+class NoSlot(Exception):
+    """None came free in time."""
+
+
+class Slots:
+    def __init__(self, window: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._asking = asyncio.Semaphore(window + ahead(window))
+        self._calling = asyncio.Semaphore(window)
+        self._clock = clock
+        self._freed_at = -FLOW_S
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[Slot]:
+        """From before the question to the ledger until the model has answered.
+
+        Raises:
+            NoSlot: the ledger was not asked.
+        """
+        await _acquire(self._asking)
+        try:
+            slot = Slot(self)
+            if self._clock() - self._freed_at > FLOW_S:
+                await slot.take()
+            try:
+                yield slot
+            finally:
+                slot.give_back()
+        finally:
+            self._asking.release()
+
+
+class Slot:
+    """A place in the window, taken or still waited for."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self.taken = False
+
+    async def take(self) -> None:
+        """Returns once the slot is ours.
+
+        Raises:
+            NoSlot: what the ledger has granted was not sent.
+        """
+        if not self.taken:
+            await _acquire(self._slots._calling)
+            self.taken = True
+
+    def give_back(self) -> None:
+        if self.taken:
+            self.taken = False
+            self._slots._calling.release()
+            self._slots._freed_at = self._slots._clock()
+
+
+async def _acquire(semaphore: asyncio.Semaphore) -> None:
+    try:
+        async with asyncio.timeout(WAIT_S):
+            await semaphore.acquire()
+    except TimeoutError as error:
+        raise NoSlot from error
