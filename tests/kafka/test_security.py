@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -269,6 +270,13 @@ def says(fleet: Fleet, name: str, told: str) -> bool:
     return told in log and told in str(health(fleet.ports[name])[1]) and "Traceback" not in log
 
 
+def right_missing(fleet: Fleet, name: str) -> dict[str, float]:
+    """What the metrics of a process say of each of its consumers."""
+    with urlopen(f"http://127.0.0.1:{fleet.ports[name]}/metrics", timeout=10) as page:
+        told = re.findall(r"^scrimp_right_missing\{.*stage=\"(\w+)\"\} (\S+)$", page.read().decode(), re.M)
+    return {consumer: float(value) for consumer, value in told}
+
+
 async def test_a_right_that_is_taken_is_named_and_waited_for(fleet: Fleet, secure: Secure, topics: Topics, tenant: str) -> None:
     p = fleet.prefix
     taken: dict[str, Acl] = {
@@ -295,6 +303,8 @@ async def test_a_right_that_is_taken_is_named_and_waited_for(fleet: Fleet, secur
             return says(fleet, name, line)
 
         await eventually(said, lambda name=name, line=line: f"{name} does not say: {line}\n{fleet.logs()[f'{name}.log']}", PATIENCE_S)
+        if taken[name][1] == "Read":  # a right to write is missed by the work, which parks
+            assert right_missing(fleet, name)[name] == 1
         await grant(secure, taken[name])
     answers = await topics.answers([question(tenant, "after")])
     assert answers["after"]["status"] == "answered"
@@ -306,6 +316,7 @@ async def test_a_right_that_is_taken_is_named_and_waited_for(fleet: Fleet, secur
         return all(health(fleet.ports[name])[0] == 200 for name in STAGES)
 
     await eventually(ready, lambda: str({name: health(fleet.ports[name])[1]["wrong"] for name in STAGES}), PATIENCE_S)
+    assert [sum(right_missing(fleet, name).values()) for name in STAGES] == [0] * len(STAGES)
 
 
 async def test_a_start_without_rights_waits_for_them(fleet: Fleet, secure: Secure) -> None:

@@ -336,6 +336,7 @@ async def _alert(parts: Parts) -> None:
 
 async def _rounds(parts: Parts, what: str, once: Callable[[], Awaitable[None]]) -> None:
     """Neither stops the answers: what could not go out is found again by the next round."""
+    refused = metrics.ROUNDS_REFUSED.labels(what)  # there with 0: an increase from nothing is none to Prometheus
     while True:
         await asyncio.sleep(parts.settings.attribute.sweep_s)
         try:
@@ -343,7 +344,7 @@ async def _rounds(parts: Parts, what: str, once: Callable[[], Awaitable[None]]) 
         except Unavailable as e:
             log.warning("%s skipped: %s", what, e)
         except Unpublishable as e:
-            metrics.ROUNDS_REFUSED.labels(what).inc()
+            refused.inc()
             log.error("%s: the broker refuses them, they are tried again: %s", what, e)
 
 

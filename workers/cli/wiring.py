@@ -153,8 +153,10 @@ class Starting:
                     if self.waits_for != (told := f"waits for {e}"):
                         log.warning("%s", told)
                     self.waits_for = told
+                    metrics.UP.labels(e.dependency).set(0)
                 else:
                     self.waits_for = "starting"
+                    metrics.UP.labels(name).set(1)
                     return
                 await asyncio.wait([stopping], timeout=delay)
                 delay = min(delay * 2, MOST_RETRY_S)

@@ -162,7 +162,7 @@ class Fleet:
                 raise
 
         async def renew() -> None:
-            metrics.RENEWALS.labels(consumer, lane).inc()
+            renewals.inc()
             await _renew(subscriber, intake)
 
         async def watch() -> None:
@@ -173,6 +173,8 @@ class Fleet:
                 intake.fail(e)
 
         metrics.STANDSTILL.labels(consumer, lane).set_function(lambda: intake.standstill is not None)
+        metrics.RIGHT_MISSING.labels(consumer, lane).set_function(lambda: intake.refused is not None)
+        renewals = metrics.RENEWALS.labels(consumer, lane)  # there with 0: an increase from nothing is none to Prometheus
         told = metrics.LAG.labels(consumer, lane).set
         self._watches += [watch, partial(lag.watch, current, intake, told, look_s=lag.LOOK_S)]
 

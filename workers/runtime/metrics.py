@@ -25,6 +25,8 @@ UP = Gauge("scrimp_up", "1 while a dependency of this process answers, 0 while i
 COMMIT_FAILURES = Counter("scrimp_commit_failures_total", "Offset commits that failed; the records are read again.", ["stage", "lane"])
 DEAD_LETTERS = Counter("scrimp_dead_letters_total", "Records written to llm.dead.", ["stage", "lane", "reason"])
 STANDSTILL = Gauge("scrimp_standstill", "1 while a consumer takes nothing although there are records for it.", ["stage", "lane"])
+RIGHT_MISSING = Gauge("scrimp_right_missing", "1 while the broker refuses a consumer a right that it needs.", ["stage", "lane"])
+"""A right to write that is missing parks the stage on kafka; at a start `scrimp_up` of kafka is 0."""
 RENEWALS = Counter("scrimp_renewals_total", "Consumers that stood still and were made anew.", ["stage", "lane"])
 REBALANCES = Counter("scrimp_rebalances_total", "Revocations this consumer went through.", ["stage", "lane"])
 

@@ -108,6 +108,8 @@ async def test_what_the_broker_refuses_is_counted_and_tried_again(task: Any, wha
     before = sample("scrimp_rounds_refused_total", what=what)
     running = asyncio.create_task(task(parts))
     taken = asyncio.create_task(broker.taken.wait())
+    await asyncio.sleep(0)
+    assert REGISTRY.get_sample_value("scrimp_rounds_refused_total", {"what": what}) is not None, "an increase from nothing is none"
     await asyncio.wait([running, taken], return_when=asyncio.FIRST_COMPLETED)
     try:
         assert taken.done(), "the round has stopped"

@@ -9,9 +9,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 
-from workers.cli.wiring import _close, _listen, policy_file, serve
+from workers.cli.wiring import Starting, _close, _listen, policy_file, serve
 from workers.laptop.broker import embedded_broker
+from workers.outcomes import Unavailable
 from workers.runtime.fleet import Fleet
 from workers.settings import Http, Kafka, Settings, SettingsError
 
@@ -72,3 +74,16 @@ async def test_an_error_while_closing_is_not_lost() -> None:
 
     with pytest.raises(OSError, match="no more files"):
         await _close("producer", fails)
+
+
+async def test_what_a_start_waits_for_is_down_in_the_metrics_too() -> None:
+    seen = []
+
+    async def start() -> None:
+        seen.append(REGISTRY.get_sample_value("scrimp_up", {"dependency": "of-this-test"}))
+        if len(seen) == 1:
+            raise Unavailable("of-this-test", "not yet")
+
+    await Starting(asyncio.Event()).reach("of-this-test", start)
+    assert seen == [None, 0]
+    assert REGISTRY.get_sample_value("scrimp_up", {"dependency": "of-this-test"}) == 1
