@@ -79,8 +79,10 @@
 {{- if and (eq (int $w.minReplicas) 0) (or (ne $mode "keda") (ne .worker.lane "bulk")) -}}
 {{- fail (printf "%s.minReplicas: 0 is for the bulk lane, with autoscaling.mode keda" $key) -}}
 {{- end -}}
-{{- if and (eq $mode "keda") (le (int $w.lagThreshold) .worker.window) -}}
-{{- fail (printf "%s.lagThreshold: must be above the window, %d: what is being worked on counts as lag, and pods would be added for ever" $key .worker.window) -}}
+{{- /* `call` has twice its window under way: what asks the ledger ahead, and what is being settled (workers/call/slots.py). */ -}}
+{{- $underWay := mul .worker.window (ternary 2 1 (eq .worker.stage "call")) -}}
+{{- if and (eq $mode "keda") (le (int $w.lagThreshold) (int $underWay)) -}}
+{{- fail (printf "%s.lagThreshold: must be above %d: what is being worked on counts as lag, and pods would be added for ever" $key $underWay) -}}
 {{- end -}}
 {{- if and (eq $mode "hpa") (not (dig "resources" "requests" "cpu" "" $w)) -}}
 {{- fail (printf "%s.resources.requests.cpu: autoscaling.mode hpa is a share of it" $key) -}}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.chart import Refused, needed, render
+from workers.call.slots import under_way
 
 needed()
 
@@ -76,8 +77,9 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
             {"autoscaling": {"mode": "hpa"}} | lane(minReplicas=0),
             "stages.call.bulk.minReplicas: 0 is for the bulk lane, with autoscaling.mode keda",
         ),
-        (KEDA | lane(lagThreshold=32), "stages.call.bulk.lagThreshold: must be above the window, 32"),
-        (KEDA | lane(window=400), "stages.call.bulk.lagThreshold: must be above the window, 400"),
+        (KEDA | lane(lagThreshold=under_way(32)), f"stages.call.bulk.lagThreshold: must be above {under_way(32)}: "),
+        (KEDA | lane("cache", lagThreshold=64), "stages.cache.bulk.lagThreshold: must be above 64: "),
+        (KEDA | lane(window=400), f"stages.call.bulk.lagThreshold: must be above {under_way(400)}: "),
         (
             {"autoscaling": {"mode": "hpa"}, "defaults": {"resources": {"requests": {"cpu": None}}}},
             "stages.attribute.bulk.resources.requests.cpu: autoscaling.mode hpa is a share of it",

@@ -145,7 +145,7 @@ def test_the_settings_are_what_the_values_say(monkeypatch: pytest.MonkeyPatch, t
     assert (call.kafka.security_protocol, call.kafka.sasl_mechanism, call.kafka.sasl_username) == ("SASL_SSL", "SCRAM-SHA-512", "scrimp")
     assert call.kafka.sasl_password.get_secret_value() == SECRETS["SCRIMP_KAFKA__SASL_PASSWORD"]
     assert call.ledger.url == SECRETS["SCRIMP_LEDGER__URL"]
-    assert (call.call.window, call.call.drain_s) == (50, 70)
+    assert (call.call.window, call.call.drain_s) == (40, 70)
     assert worker("keda-scram", "scrimp-call-bulk").call.drain_s == 90.5
     mtls = worker("keda-mtls", "scrimp-classify").kafka
     assert [path and path.name for path in (mtls.ssl_ca_file, mtls.ssl_cert_file, mtls.ssl_key_file)] == [
