@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -89,6 +90,9 @@ async def serve(
             parts.probes["kafka"] = producer.check
             await starting.reach("kafka", partial(_check_policy, policy(), settings, producer))
             delivers = await build(parts, _once(work), stack)
+            # What is imported and built by now stays: a full collection would look at all of LiteLLM, a quarter of a second long.
+            gc.freeze()
+            stack.callback(gc.unfreeze)
             for (name, lane), deliver in delivers.items():
                 subscribe(fleet, parts, STAGES[name], lane, deliver)
             await starting.reach("kafka", fleet.start)
