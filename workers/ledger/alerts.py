@@ -16,11 +16,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas import Alert
 from schemas.alert import AlertKind
-from workers.ledger.given import clock
+from workers.ledger.connection import Connection
+from workers.ledger.given import clock, read_clock
 from workers.ledger.tables import alert, worker
 
 KEPT = timedelta(days=40)
@@ -61,7 +61,7 @@ Subject = tuple[datetime, str, str, str, str]
 _SUBJECT = (alert.c.starts_at, alert.c.kind, alert.c.scope, alert.c.about, alert.c.window)
 
 
-async def unheard(connection: AsyncConnection, findings: Sequence[Finding]) -> list[Finding]:
+async def unheard(connection: Connection, findings: Sequence[Finding]) -> list[Finding]:
     """Those that nobody was told of yet. Reads only: what is known already is the usual case."""
     starts = {finding.starts_at for finding in findings}
     told = sa.select(*_SUBJECT, sa.func.max(alert.c.level).label("level")).where(alert.c.starts_at.in_(starts)).group_by(*_SUBJECT)
@@ -69,15 +69,15 @@ async def unheard(connection: AsyncConnection, findings: Sequence[Finding]) -> l
     return [finding for finding in findings if levels.get(_subject(finding), -1) < finding.level]
 
 
-async def store(connection: AsyncConnection, findings: Sequence[Finding], owner: str) -> int:
+async def store(connection: Connection, findings: Sequence[Finding], owner: str) -> int:
     """Store those that nobody was told of; how many those were. `owner` is the worker that will publish them."""
     new = await unheard(connection, findings)
     if not new:
         return 0
-    at: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
+    at = await read_clock(connection)
     rows = [_row(finding, at, owner) for finding in sorted(new, key=_subject)]  # in one order, or two workers could deadlock
     stored = await connection.execute(insert(alert).values(rows).on_conflict_do_nothing().returning(alert.c.id))
-    return len(stored.all())
+    return len(stored)
 
 
 def _subject(finding: Finding) -> Subject:
@@ -113,26 +113,26 @@ def _mine(owner: str, now: datetime, stale_s: float) -> sa.ColumnElement[bool]:
     return alert.c.published_at.is_(None) & ((alert.c.worker == owner) | ~alive)
 
 
-async def unsent(connection: AsyncConnection, owner: str, stale_s: float) -> bool:
+async def unsent(connection: Connection, owner: str, stale_s: float) -> bool:
     """Is there an alert that this worker must publish: its own, or one of a worker that is lost? Reads only."""
-    now: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
-    return (await connection.execute(sa.select(alert.c.id).where(_mine(owner, now, stale_s)).limit(1))).first() is not None
+    now = await read_clock(connection)
+    return bool(await connection.execute(sa.select(alert.c.id).where(_mine(owner, now, stale_s)).limit(1)))
 
 
-async def take(connection: AsyncConnection, owner: str, stale_s: float) -> list[Unsent]:
+async def take(connection: Connection, owner: str, stale_s: float) -> list[Unsent]:
     """The oldest alerts that this worker must publish, `AT_ONCE` at most, in order. Nobody else will while it lives."""
-    now: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
+    now = await read_clock(connection)
     oldest = sa.select(alert.c.id).where(_mine(owner, now, stale_s)).order_by(alert.c.at, alert.c.id).limit(AT_ONCE)
     taken = sa.update(alert).where(alert.c.id.in_(oldest), _mine(owner, now, stale_s)).values(worker=owner)
-    rows = (await connection.execute(taken.returning(alert.c.id, alert.c.kind, alert.c.scope, alert.c.body, alert.c.at))).all()
+    rows = await connection.execute(taken.returning(alert.c.id, alert.c.kind, alert.c.scope, alert.c.body, alert.c.at))
     return [Unsent(r.id, r.kind, r.scope, r.body) for r in sorted(rows, key=lambda r: (r.at, r.id))]
 
 
-async def note_sent(connection: AsyncConnection, ids: Collection[str]) -> None:
+async def note_sent(connection: Connection, ids: Collection[str]) -> None:
     """These are on the topic."""
     await connection.execute(sa.update(alert).where(alert.c.id.in_(ids)).values(published_at=clock()))
 
 
-async def purge(connection: AsyncConnection, now: datetime) -> None:
+async def purge(connection: Connection, now: datetime) -> None:
     """Forget the alerts of windows long over."""
     await connection.execute(sa.delete(alert).where(alert.c.starts_at <= now - KEPT, alert.c.published_at.is_not(None)))

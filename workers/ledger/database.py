@@ -22,9 +22,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
+from workers.ledger.connection import Connection, SqliteTransactions, Transactions
+from workers.ledger.postgres import CLOSE_S, SERVER_SETTINGS, PostgresTransactions
 from workers.outcomes import Unavailable
 
 R = TypeVar("R")
@@ -33,7 +35,6 @@ TRIES = 6
 """Of a transaction that met a deadlock or a serialization failure."""
 TIMEOUT_S = 30.0
 """Of a whole transaction, waiting for a connection included."""
-CLOSE_S = 2.0
 
 _RETRIED = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _UNREACHABLE = ("08", "28", "3D", "57P", "53", "57014", "55P03", "25006")
@@ -47,11 +48,8 @@ _SQLITE_UNREACHABLE = {
     sqlite3.SQLITE_READONLY: "file is read-only",
 }
 
-REFUSALS = (DBAPIError, asyncpg.PostgresError)
+REFUSALS = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What comes of `transact` when the database is reached and says no. What it says before there is a connection comes unwrapped."""
-
-_KEY_LOOKUPS_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
-"""The verbs find every row by a key. Plans made while the tables were empty would scan them until the next ANALYZE."""
 
 
 def make_engine(url: str, pool_size: int, timeout_s: float = TIMEOUT_S) -> AsyncEngine:
@@ -60,7 +58,7 @@ def make_engine(url: str, pool_size: int, timeout_s: float = TIMEOUT_S) -> Async
     options: dict[str, Any] = {"hide_parameters": True, "max_overflow": 0, "pool_timeout": timeout_s}
     if parsed.get_backend_name() == "postgresql":
         options["isolation_level"] = "READ COMMITTED"  # after a lock, a new statement must see what the lock waited for
-        connect = {"timeout": timeout_s, "server_settings": {"application_name": "scrimp", **_KEY_LOOKUPS_ONLY}}
+        connect = {"timeout": timeout_s, "server_settings": SERVER_SETTINGS}
         return create_async_engine(parsed, pool_size=pool_size, connect_args=connect, **options)
     # One writer at a time is all SQLite has: a queue of tasks here is fairer than its busy handler's polling.
     engine = create_async_engine(parsed, pool_size=1, poolclass=sa.AsyncAdaptedQueuePool, **options)
@@ -143,14 +141,21 @@ async def reaching() -> AsyncIterator[None]:
         raise Unavailable("ledger", why) from error
 
 
+def _transactions(url: str, pool_size: int, timeout_s: float) -> Transactions:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return PostgresTransactions(parsed, pool_size, timeout_s)
+    return SqliteTransactions(make_engine(url, pool_size, timeout_s))
+
+
 class Database:
     """A pool of connections."""
 
     def __init__(self, url: str, pool_size: int, timeout_s: float = TIMEOUT_S) -> None:
-        self._engine = make_engine(url, pool_size, timeout_s)
+        self._transactions = _transactions(url, pool_size, timeout_s)
         self._timeout_s = timeout_s
 
-    async def transact(self, work: Callable[[AsyncConnection], Awaitable[R]], *, reads_only: bool = False) -> R:
+    async def transact(self, work: Callable[[Connection], Awaitable[R]], *, reads_only: bool = False) -> R:
         """What `work` returns, once it is committed. `work` may run several times and must have no effect but in the database.
 
         Raises:
@@ -159,13 +164,10 @@ class Database:
         for tries in range(TRIES):
             async with reaching():
                 try:
-                    async with asyncio.timeout(self._timeout_s), self._engine.connect() as connection:
-                        if reads_only:
-                            await connection.execution_options(reads_only=True)
-                        async with connection.begin():
-                            return await work(connection)
-                except DBAPIError as error:
-                    if sqlstate(error) not in _RETRIED:
+                    async with asyncio.timeout(self._timeout_s):
+                        return await self._transactions.run(work, reads_only=reads_only)
+                except REFUSALS as error:
+                    if sqlstate(error) not in _RETRIED and not isinstance(error, asyncpg.InvalidCachedStatementError):
                         raise
             await asyncio.sleep(random.uniform(0, 0.02 * 2**tries))
         raise Unavailable("ledger", f"{TRIES} deadlocks or serialization failures in a row")
@@ -174,4 +176,4 @@ class Database:
         """Take leave of the server. One that hangs is not waited for: the process ends, and its connections with it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
-                await self._engine.dispose()
+                await self._transactions.close()

@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas import Facts
+from workers.ledger.connection import Connection, Row
 from workers.ledger.rows import Key, claim, is_lost, key_of, lock, read_attempts, to_attempt
 from workers.ledger.sweep import write_off
 from workers.ledger.tables import request
@@ -44,7 +44,7 @@ class _Request:
     cost_record: bytes = b""
 
 
-async def end_batch(connection: AsyncConnection, endings: list[Ending], *, stale_s: float) -> list[Closed]:
+async def end_batch(connection: Connection, endings: list[Ending], *, stale_s: float) -> list[Closed]:
     rows, now = await _load(connection, endings)
     attempts = await _attempts(connection, [row.id for row in rows.values() if not (row.new or row.ended)], now, stale_s)
     stored: dict[Key, Stored] = {}
@@ -70,7 +70,7 @@ async def end_batch(connection: AsyncConnection, endings: list[Ending], *, stale
     return answers
 
 
-async def _load(connection: AsyncConnection, endings: list[Ending]) -> tuple[dict[Key, _Request], datetime]:
+async def _load(connection: Connection, endings: list[Ending]) -> tuple[dict[Key, _Request], datetime]:
     """The requests, claimed if they are not there, and locked."""
     facts: dict[Key, Facts] = {}
     for ending in endings:
@@ -92,7 +92,7 @@ async def _load(connection: AsyncConnection, endings: list[Ending]) -> tuple[dic
     return rows, next(r.now for r in (*locked, *new.values()))
 
 
-async def _attempts(connection: AsyncConnection, requests: list[int], now: datetime, stale_s: float) -> dict[int, list[sa.Row[Any]]]:
+async def _attempts(connection: Connection, requests: list[int], now: datetime, stale_s: float) -> dict[int, list[Row]]:
     """Of these requests; those whose owner is lost are written off."""
     attempts = await read_attempts(connection, requests)
     lost = [a for of_one in attempts.values() for a in of_one if is_lost(a, now, stale_s)]

@@ -15,13 +15,13 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas import CostRecord
 from schemas.types import user_digest
 from workers.ledger.alerts import scope_text
+from workers.ledger.connection import Connection
 from workers.ledger.database import Database
-from workers.ledger.given import clock, given, pack_ids
+from workers.ledger.given import given, pack_ids, read_clock
 from workers.ledger.queries import plan_for_many
 from workers.ledger.sweep import CHUNK, LOCK_BY_ID
 from workers.ledger.tables import alert, attempt, budget_usage, request
@@ -96,8 +96,9 @@ class Erased:
 async def count(database: Database, person: Person) -> int:
     """How many requests of theirs the books hold, forgotten ones included."""
 
-    async def read(connection: AsyncConnection) -> int:
-        return (await connection.execute(sa.select(sa.func.count()).select_from(request).where(person.is_theirs))).scalar_one()
+    async def read(connection: Connection) -> int:
+        [(number,)] = await connection.execute(sa.select(sa.func.count()).select_from(request).where(person.is_theirs))
+        return int(number)
 
     return await database.transact(read, reads_only=True)
 
@@ -138,13 +139,13 @@ _FORGET = (
 _FORGET_ANSWERS = sa.update(attempt).where(attempt.c.request == _ids.c.id, attempt.c.answer.is_not(None)).values(answer=None)
 
 
-async def _forget_requests(connection: AsyncConnection, person: Person) -> int:
+async def _forget_requests(connection: Connection, person: Person) -> int:
     """Up to CHUNK ended requests that hold something; how many those were."""
     answered = sa.exists().where(attempt.c.request == request.c.id, attempt.c.answer.is_not(None))
     holding = request.c.response.is_not(None) | person.is_named | answered
     due = sa.select(request.c.id).where(person.is_theirs, request.c.ended_at.is_not(None), holding).order_by(request.c.id).limit(CHUNK)
-    ids = pack_ids((await connection.execute(due)).scalars())
-    locked = (await connection.execute(LOCK_BY_ID, ids)).all()
+    ids = pack_ids(id_ for (id_,) in await connection.execute(due))
+    locked = await connection.execute(LOCK_BY_ID, ids)
     if locked:
         await connection.execute(_FORGET, [_without_user(row, person) for row in await connection.execute(_ROWS, ids)])
         await connection.execute(_FORGET_ANSWERS, ids)
@@ -162,16 +163,17 @@ def _without_user(row: Any, person: Person) -> dict[str, Any]:
     return kept | {"new_user": digest, "new_revision": record.revision, "new_cost_record": record.model_dump_json().encode()}
 
 
-async def _under_way(connection: AsyncConnection, person: Person) -> int:
+async def _under_way(connection: Connection, person: Person) -> int:
     still = sa.select(sa.func.count()).select_from(request).where(person.is_theirs, request.c.ended_at.is_(None))
-    return (await connection.execute(still)).scalar_one()
+    [(number,)] = await connection.execute(still)
+    return int(number)
 
 
-async def _users(connection: AsyncConnection, person: Person) -> set[str]:
+async def _users(connection: Connection, person: Person) -> set[str]:
     """Digests of the users that the rows name by now."""
     await plan_for_many(connection)
     named = sa.select(request.c.user).where(person.is_theirs, request.c.user.is_not(None)).distinct()
-    return {user if person.is_gone(user) else user_digest(person.tenant, user) for user in (await connection.execute(named)).scalars()}
+    return {user if person.is_gone(user) else user_digest(person.tenant, user) for (user,) in await connection.execute(named)}
 
 
 # ---- what counts by user
@@ -206,11 +208,11 @@ _RENAME = (
 )
 
 
-async def _forget_counters(connection: AsyncConnection, person: Person, others: Collection[str], after: int) -> _Chunk:
-    now: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
+async def _forget_counters(connection: Connection, person: Person, others: Collection[str], after: int) -> _Chunk:
+    now = await read_clock(connection)
     rows = sa.select(budget_usage.c.id, budget_usage.c.scope, budget_usage.c.window, budget_usage.c.starts_at)
     rows = rows.where(budget_usage.c.id > after, _names_a_user(budget_usage.c.scope, person.user)).order_by(budget_usage.c.id).limit(CHUNK)
-    found = (await connection.execute(rows)).all()
+    found = await connection.execute(rows)
     renamed, running = [], []
     for row in found:
         scope = json.loads(row.scope)
@@ -226,9 +228,9 @@ async def _forget_counters(connection: AsyncConnection, person: Person, others: 
     return _Chunk(len(renamed), running, found[-1].id if len(found) == CHUNK else None)
 
 
-async def _forget_alerts(connection: AsyncConnection, person: Person, others: Collection[str]) -> tuple[int, list[datetime]]:
+async def _forget_alerts(connection: Connection, person: Person, others: Collection[str]) -> tuple[int, list[datetime]]:
     """Alerts of windows that are over were told, and are not needed; the others keep it from being told twice."""
-    now: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
+    now = await read_clock(connection)
     rows = sa.select(alert.c.id, alert.c.scope, alert.c.window, alert.c.starts_at, alert.c.published_at)
     gone, running = [], []
     for row in await connection.execute(rows.where(_names_a_user(alert.c.scope, person.user))):

@@ -7,17 +7,17 @@ Here too: the database's clock, and two statements in one. Nothing here fails; a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
+from workers.ledger.connection import Connection
 from workers.ledger.tables import Instant
 
 
@@ -26,6 +26,14 @@ class clock(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL functio
 
     type = Instant()
     inherit_cache = True
+
+
+_NOW = sa.select(clock())
+
+
+async def read_clock(connection: Connection) -> datetime:
+    [(now,)] = await connection.execute(_NOW)
+    return now  # type: ignore[no-any-return]
 
 
 class _rows(FunctionElement[Any]):  # noqa: N801
@@ -73,7 +81,7 @@ def given(parameter: str = "given", /, **columns: type[TypeEngine[Any]] | TypeEn
     return _rows(sa.bindparam(parameter, type_=sa.Text), *each).table_valued(*each, name=parameter)
 
 
-def pack(rows: Iterable[dict[str, Any]], parameter: str = "given") -> dict[str, str]:
+def pack(rows: Iterable[Mapping[str, Any]], parameter: str = "given") -> dict[str, str]:
     """The parameter of a statement that reads `given`."""
     return {parameter: json.dumps(list(rows), ensure_ascii=False, default=_text)}
 
@@ -96,9 +104,9 @@ class Together:
         self._apart = first, then
         self._joined = then.add_cte(first.cte("first"))
 
-    async def execute(self, connection: AsyncConnection, *parameters: dict[str, Any]) -> None:
+    async def execute(self, connection: Connection, *parameters: dict[str, Any]) -> None:
         """`parameters` of the first, and of the other."""
-        if connection.dialect.name == "postgresql":
+        if connection.on_postgres:
             await connection.execute(self._joined, parameters[0] | parameters[1])
         else:
             for statement, given_to_it in zip(self._apart, parameters, strict=True):

@@ -11,9 +11,9 @@ from decimal import Decimal
 from functools import partial
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas import UNCLAIMED
+from workers.ledger.connection import Connection
 from workers.ledger.database import TIMEOUT_S, Database
 from workers.ledger.end import end_batch
 from workers.ledger.open import Forgotten, Lost, Seen, open_batch
@@ -150,8 +150,11 @@ class Ledger:
         await self._database.transact(partial(write_off_lost, requests=requests, stale_s=self._stale_s))
 
 
-async def _select_one(connection: AsyncConnection) -> None:
-    await connection.execute(sa.select(1))
+_ONE = sa.select(1)
+
+
+async def _select_one(connection: Connection) -> None:
+    await connection.execute(_ONE)
 
 
 def _check_ask(ask: Ask) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
 from workers.ledger.budgets import window
+from workers.ledger.connection import Connection
 from workers.ledger.given import Together, given, pack, pack_ids
 from workers.ledger.rates import price_row
 from workers.ledger.rows import (
@@ -128,7 +128,7 @@ class _Place:
 
 
 async def open_batch(
-    connection: AsyncConnection, asks: list[Ask], *, owner: str, stale_s: float, seen: Seen
+    connection: Connection, asks: list[Ask], *, owner: str, stale_s: float, seen: Seen
 ) -> tuple[list[Opened], dict[CounterKey, int], set[str]]:
     """The answers, and the counters (with their ids) and prices that exist once this is committed.
 
@@ -178,7 +178,7 @@ def _limit(kind: str, limit: Decimal | int) -> int:
     return int((Decimal(limit) / UNIT).to_integral_value(ROUND_FLOOR)) if kind == "usd" else int(limit)
 
 
-async def _load(connection: AsyncConnection, asks: list[Ask], stale_s: float) -> tuple[dict[Key, _Request], datetime]:
+async def _load(connection: Connection, asks: list[Ask], stale_s: float) -> tuple[dict[Key, _Request], datetime]:
     hashes: dict[Key, str] = {}
     for ask in asks:
         hashes.setdefault(key_of(ask.facts), ask.facts.body_hash)
@@ -326,7 +326,7 @@ _LOCK_COUNTERS = (
 )
 
 
-async def _lock_counters(connection: AsyncConnection, keys: set[CounterKey], seen: Seen) -> dict[CounterKey, _Counter]:
+async def _lock_counters(connection: Connection, keys: set[CounterKey], seen: Seen) -> dict[CounterKey, _Counter]:
     if not keys:
         return {}
     ids = {key: known for key in keys if (known := seen.counters.get(key)) is not None}
@@ -343,13 +343,16 @@ async def _lock_counters(connection: AsyncConnection, keys: set[CounterKey], see
 
 # ---- prices
 
-_ADD_PRICES = insert(price).on_conflict_do_nothing(index_elements=["id"])
+_prices = given(**dict.fromkeys(price.c.keys(), sa.Text))
+_ADD_PRICES = (
+    insert(price).from_select(price.c.keys(), sa.select(_prices).order_by(_prices.c.id)).on_conflict_do_nothing(index_elements=["id"])
+)
 
 
-async def _add_prices(connection: AsyncConnection, asks: list[Ask], seen: Seen) -> list[str | None]:
+async def _add_prices(connection: Connection, asks: list[Ask], seen: Seen) -> list[str | None]:
     """The id of the price that each is asked at."""
     rows = [None if ask.rates is None else price_row(ask.model, ask.provider, ask.rates) for ask in asks]
     missing = {row["id"]: row for row in rows if row is not None and row["id"] not in seen.prices}
     if missing:
-        await connection.execute(_ADD_PRICES, [missing[digest] for digest in sorted(missing)])
+        await connection.execute(_ADD_PRICES, pack(missing.values()))
     return [None if row is None else row["id"] for row in rows]

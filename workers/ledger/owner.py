@@ -16,8 +16,8 @@ from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from workers.ledger.connection import Connection
 from workers.ledger.database import REFUSALS, Database, sqlstate
 from workers.ledger.given import clock
 from workers.ledger.tables import worker
@@ -37,12 +37,18 @@ def new_owner(name: str | None) -> str:
     return f"{name or socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
 
-async def _beat(connection: AsyncConnection, owner: str) -> None:
-    row = insert(worker).values(id=owner, started_at=clock(), beat=clock())
-    await connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"beat": clock()}))
+_BEAT = (
+    insert(worker)
+    .values(id=sa.bindparam("owner"), started_at=clock(), beat=clock())
+    .on_conflict_do_update(index_elements=["id"], set_={"beat": clock()})
+)
 
 
-async def _leave(connection: AsyncConnection, owner: str) -> None:
+async def _beat(connection: Connection, owner: str) -> None:
+    await connection.execute(_BEAT, {"owner": owner})
+
+
+async def _leave(connection: Connection, owner: str) -> None:
     await connection.execute(sa.delete(worker).where(worker.c.id == owner))
 
 

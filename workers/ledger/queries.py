@@ -15,12 +15,12 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from workers.ledger.budgets import Window, window
+from workers.ledger.connection import Connection, Row
 from workers.ledger.database import Database
 from workers.ledger.tables import attempt, request
 from workers.ledger.types import to_dollars
@@ -108,22 +108,22 @@ async def report(url: str, question: Question) -> Report:
         await database.close()
 
 
-async def _report(connection: AsyncConnection, question: Question) -> Report:
+async def _report(connection: Connection, question: Question) -> Report:
     await one_snapshot(connection)
     total = (await _sums(connection, question, None)).get(None, Figures())
     return Report(total, {dimension: await _sums(connection, question, dimension) for dimension in question.by})
 
 
-async def one_snapshot(connection: AsyncConnection) -> None:
+async def one_snapshot(connection: Connection) -> None:
     """All statements of this transaction see the same rows, and may be planned for many of them. SQLite gives the first for nothing."""
-    if connection.dialect.name == "postgresql":
+    if connection.on_postgres:
         await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         await plan_for_many(connection)
 
 
-async def plan_for_many(connection: AsyncConnection) -> None:
+async def plan_for_many(connection: Connection) -> None:
     """The verbs look rows up by their keys and forbid all other plans (`database.make_engine`). This transaction reads many."""
-    if connection.dialect.name == "postgresql":
+    if connection.on_postgres:
         for allowed in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
             await connection.execute(sa.text(f"SET LOCAL {allowed} = on"))
 
@@ -178,7 +178,7 @@ _OF_ATTEMPTS = {
 }
 
 
-async def _sums(connection: AsyncConnection, question: Question, dimension: Dimension | None) -> dict[Group, Figures]:
+async def _sums(connection: Connection, question: Question, dimension: Dimension | None) -> dict[Group, Figures]:
     slot_s = 60 if question.unit == "minute" else QUARTER_S
     requests = sa.select(*(sums.label(name) for name, sums in _OF_REQUESTS.items())).select_from(request)
     attempts = sa.select(*(sums.label(name) for name, sums in _OF_ATTEMPTS.items())).select_from(attempt).join(request)
@@ -203,9 +203,9 @@ def _key(dimension: Dimension, slot_s: int, *, of_call: bool) -> sa.ColumnElemen
     return table.c[dimension]
 
 
-def _read(rows: Iterable[sa.Row[Any]], question: Question, dimension: Dimension | None, slot_s: int) -> Iterable[tuple[Group, Figures]]:
+def _read(rows: Iterable[Row], question: Question, dimension: Dimension | None, slot_s: int) -> Iterable[tuple[Group, Figures]]:
     for row in rows:
-        values = {name: _value(name, value) for name, value in row._mapping.items() if name != "group_key"}
+        values = {name: _value(name, value) for name, value in row._asdict().items() if name != "group_key"}
         yield _group(row.group_key, question, dimension, slot_s) if dimension else None, Figures(**values)
 
 

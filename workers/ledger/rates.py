@@ -9,8 +9,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-import sqlalchemy as sa
-
+from workers.ledger.connection import Row
 from workers.ledger.types import Rates
 
 _DOLLARS = ("input", "cached_input", "cache_write", "output", "reasoning")
@@ -25,7 +24,7 @@ def price_row(model: str, provider: str, rates: Rates) -> Mapping[str, Any]:
     return {"id": hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:32], **fields}
 
 
-def rates_of(row: sa.Row[Any]) -> Rates | None:
+def rates_of(row: Row) -> Rates | None:
     """The rates of a row that `price` was outer-joined to; None when the price is unknown."""
     if row.input is None:
         return None

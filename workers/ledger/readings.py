@@ -12,10 +12,10 @@ from decimal import Decimal
 from typing import Literal
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.ledger.budgets import Window
-from workers.ledger.given import clock
+from workers.ledger.connection import Connection
+from workers.ledger.given import read_clock
 from workers.ledger.queries import plan_for_many
 from workers.ledger.tables import attempt, budget_usage, request
 from workers.ledger.types import to_dollars
@@ -43,13 +43,12 @@ class CutOff:
     cost: Decimal
 
 
-async def now(connection: AsyncConnection) -> datetime:
+async def now(connection: Connection) -> datetime:
     """By the database's clock, as the windows are."""
-    time: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
-    return time
+    return await read_clock(connection)
 
 
-async def usage(connection: AsyncConnection, windows: Collection[tuple[Window, datetime]]) -> list[Usage]:
+async def usage(connection: Connection, windows: Collection[tuple[Window, datetime]]) -> list[Usage]:
     """The counters of these windows (unit, start) that count anything."""
     used = (budget_usage.c.reserved + budget_usage.c.spent).label("used")
     counters = sa.select(budget_usage.c.scope, budget_usage.c.kind, budget_usage.c.window, budget_usage.c.starts_at, used)
@@ -61,7 +60,7 @@ async def usage(connection: AsyncConnection, windows: Collection[tuple[Window, d
     ]
 
 
-async def cut_off(connection: AsyncConnection, day: Span) -> dict[str, CutOff]:
+async def cut_off(connection: Connection, day: Span) -> dict[str, CutOff]:
     """The unconfirmed attempts of a day, by tenant."""
     lost = (
         sa.select(request.c.tenant, sa.func.count().label("attempts"), sa.func.sum(attempt.c.cost).label("cost"))
@@ -72,7 +71,7 @@ async def cut_off(connection: AsyncConnection, day: Span) -> dict[str, CutOff]:
     return {r.tenant: CutOff(r.attempts, to_dollars(int(r.cost))) for r in await connection.execute(lost)}
 
 
-async def unpriced(connection: AsyncConnection, day: Span) -> dict[str, int]:
+async def unpriced(connection: Connection, day: Span) -> dict[str, int]:
     """How many attempts of a day were made without a price, by model."""
     calls = (
         sa.select(attempt.c.model, sa.func.count().label("attempts"))
@@ -82,7 +81,7 @@ async def unpriced(connection: AsyncConnection, day: Span) -> dict[str, int]:
     return {r.model: r.attempts for r in await connection.execute(calls)}
 
 
-async def spent_by_feature(connection: AsyncConnection, day: Span) -> dict[str, Decimal]:
+async def spent_by_feature(connection: Connection, day: Span) -> dict[str, Decimal]:
     """What a day's attempts cost, those that were cut off at their worst case included, by feature; only what cost anything."""
     await plan_for_many(connection)
     spent = (

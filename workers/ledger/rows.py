@@ -12,13 +12,12 @@ import operator
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert  # renders the same ON CONFLICT for SQLite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas import Facts, Usage
+from workers.ledger.connection import Connection, Row
 from workers.ledger.given import clock, given, pack, pack_ids
 from workers.ledger.rates import rates_of
 from workers.ledger.tables import Instant, attempt, budget_usage, price, request, worker
@@ -59,19 +58,19 @@ _lock = (
 _LOCK_WITH_BYTES = _lock.add_columns(request.c.response, request.c.cost_record)
 
 
-async def claim(connection: AsyncConnection, facts: Iterable[Facts]) -> Sequence[sa.Row[Any]]:
+async def claim(connection: Connection, facts: Iterable[Facts]) -> Sequence[Row]:
     """Insert the rows that are missing, with the first of several facts of a key. Returns those inserted: id, tenant, request_id, now."""
     first: dict[Key, Facts] = {}
     for each in facts:
         first.setdefault(key_of(each), each)
     rows = [{name: getattr(f, name) for name in _FACTS} | {"created_at": f.created_at} for _, f in sorted(first.items())]
-    return (await connection.execute(_CLAIM, pack(rows))).all()
+    return await connection.execute(_CLAIM, pack(rows))
 
 
-async def lock(connection: AsyncConnection, keys: Collection[Key], *, with_bytes: bool = False) -> Sequence[sa.Row[Any]]:
+async def lock(connection: Connection, keys: Collection[Key], *, with_bytes: bool = False) -> Sequence[Row]:
     """Lock the rows that exist, in the order of their ids, and read them as they are then."""
     rows = [{"tenant": tenant, "request_id": request_id} for tenant, request_id in keys]
-    return (await connection.execute(_LOCK_WITH_BYTES if with_bytes else _lock, pack(rows))).all()
+    return await connection.execute(_LOCK_WITH_BYTES if with_bytes else _lock, pack(rows))
 
 
 # ---- attempts
@@ -91,16 +90,16 @@ _ATTEMPTS = (
 )
 
 
-async def read_attempts(connection: AsyncConnection, requests: Collection[int]) -> dict[int, list[sa.Row[Any]]]:
+async def read_attempts(connection: Connection, requests: Collection[int]) -> dict[int, list[Row]]:
     """The attempts of these requests in order, each with its owner's last heartbeat and its rates."""
-    found: dict[int, list[sa.Row[Any]]] = {request_id: [] for request_id in requests}
+    found: dict[int, list[Row]] = {request_id: [] for request_id in requests}
     if requests:
         for row in await connection.execute(_ATTEMPTS, pack_ids(requests)):
             found[row.request].append(row)
     return found
 
 
-def lives_until(row: sa.Row[Any], stale_s: float) -> datetime | None:
+def lives_until(row: Row, stale_s: float) -> datetime | None:
     """When a reserved attempt will have lost its owner, if nothing is heard of it again; None: the owner is not known."""
     if row.beat is None:
         return None
@@ -109,13 +108,13 @@ def lives_until(row: sa.Row[Any], stale_s: float) -> datetime | None:
     return min(heard, expires)
 
 
-def is_lost(row: sa.Row[Any], now: datetime, stale_s: float) -> bool:
+def is_lost(row: Row, now: datetime, stale_s: float) -> bool:
     """Reserved, and its owner is stale or has forgotten it."""
     until = lives_until(row, stale_s)
     return row.state == "reserved" and (until is None or until <= now)
 
 
-def to_attempt(row: sa.Row[Any]) -> Attempt:
+def to_attempt(row: Row) -> Attempt:
     return Attempt(
         n=row.n,
         tier=row.tier,
@@ -209,7 +208,7 @@ def pack_moves(transfers: Iterable[Transfer]) -> dict[str, str]:
     return pack((dict(zip(columns, (counter, *sums[counter]), strict=True)) for counter in sorted(sums)), "moves")
 
 
-async def transfer(connection: AsyncConnection, transfers: Sequence[Transfer]) -> None:
+async def transfer(connection: Connection, transfers: Sequence[Transfer]) -> None:
     """Lock the counters by id and add what the transfers say."""
     if any(each.usage_ids for each in transfers):
         await connection.execute(LOCK_AND_MOVE, pack_moves(transfers))

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
 from schemas import CostRecord, Usage
 from schemas.cost import AttemptState
+from workers.ledger.connection import Connection, Row
 from workers.ledger.given import Together, clock, given, pack, pack_ids
 from workers.ledger.revision import revise
 from workers.ledger.rows import LOCK_AND_MOVE, Amount, Transfer, pack_answer, pack_moves, read_attempts, to_attempt
@@ -24,7 +24,7 @@ from workers.ledger.types import Settled, Settlement, to_units
 
 Key = tuple[str, str, int]
 """(tenant, request_id, n)"""
-_Change = tuple[sa.Row[Any], Settlement, Amount]
+_Change = tuple[Row, Settlement, Amount]
 """An attempt as it was, and what it becomes."""
 
 _booked = given(tenant=sa.Text, request_id=sa.Text, n=sa.Integer)
@@ -72,9 +72,9 @@ _BOOK = Together(
 )
 
 
-async def settle_batch(connection: AsyncConnection, settlements: list[Settlement]) -> list[Settled]:
+async def settle_batch(connection: Connection, settlements: list[Settlement]) -> list[Settled]:
     keys = {(s.tenant, s.request_id, s.n) for s in settlements}
-    found = (await connection.execute(_LOCK, pack({"tenant": t, "request_id": r, "n": n} for t, r, n in keys))).all()
+    found = await connection.execute(_LOCK, pack({"tenant": t, "request_id": r, "n": n} for t, r, n in keys))
     rows = {(row.tenant, row.request_id, row.n): row for row in found}
     states: dict[Key, AttemptState] = {key: row.state for key, row in rows.items()}
     booked = {key: Amount(row.cost, row.used_tokens) for key, row in rows.items()}
@@ -146,7 +146,7 @@ _REVISE = (
 )
 
 
-async def revise_ended(connection: AsyncConnection, requests: Collection[int]) -> None:
+async def revise_ended(connection: Connection, requests: Collection[int]) -> None:
     """The next revision of these ended requests, from their attempts as they are now. The request rows are locked."""
     if not requests:
         return

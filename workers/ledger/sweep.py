@@ -7,14 +7,13 @@ nothing to do. A sweep that is cut off is finished by the next one.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workers.ledger import alerts
-from workers.ledger.given import clock, given, pack, pack_ids
+from workers.ledger.connection import Connection, Row
+from workers.ledger.given import clock, given, pack, pack_ids, read_clock
 from workers.ledger.rows import Amount, Transfer, is_lost, read_attempts, transfer
 from workers.ledger.settle import revise_ended
 from workers.ledger.tables import attempt, request, worker
@@ -45,7 +44,7 @@ _WRITE_OFF = (
 )
 
 
-async def write_off(connection: AsyncConnection, attempts: Iterable[sa.Row[Any]]) -> None:
+async def write_off(connection: Connection, attempts: Iterable[Row]) -> None:
     """Reserved attempts become unconfirmed: spent at their worst case. Their request rows are locked."""
     lost = list(attempts)
     if not lost:
@@ -58,39 +57,45 @@ async def write_off(connection: AsyncConnection, attempts: Iterable[sa.Row[Any]]
     await connection.execute(_WRITE_OFF, [{"of_request": row.request, "of_n": row.n} for row in lost])
 
 
-async def write_off_lost(connection: AsyncConnection, requests: Collection[int], stale_s: float) -> None:
+async def write_off_lost(connection: Connection, requests: Collection[int], stale_s: float) -> None:
     """Write off what is lost among the attempts of these requests, and revise those that have ended."""
-    locked = (await connection.execute(LOCK_BY_ID, pack_ids(requests))).all()
+    locked = await connection.execute(LOCK_BY_ID, pack_ids(requests))
     attempts = await read_attempts(connection, requests)
     lost = [a for row in locked for a in attempts[row.id] if is_lost(a, row.now, stale_s)]
     await write_off(connection, lost)
     await revise_ended(connection, {row.id for row in locked if row.ended_at is not None} & {a.request for a in lost})
 
 
-async def find_lost(connection: AsyncConnection, stale_s: float) -> list[int]:
+_LOST = (
+    sa.select(attempt.c.request)
+    .distinct()
+    .outerjoin(worker, worker.c.id == attempt.c.worker)
+    .where(
+        attempt.c.state == sa.literal_column("'reserved'"),  # a literal, so that the partial index fits
+        (attempt.c.expires_at <= sa.bindparam("now", type_=attempt.c.expires_at.type))
+        | worker.c.beat.is_(None)
+        | (worker.c.beat <= sa.bindparam("stale_since", type_=worker.c.beat.type)),
+    )
+    .limit(CHUNK)
+)
+_UNPUBLISHED = (
+    sa.select(request.c.tenant, request.c.request_id, request.c.revision, request.c.cost_record)
+    .where(request.c.revision > request.c.published_revision)
+    .order_by(request.c.id)
+    .limit(CHUNK)
+)
+
+
+async def find_lost(connection: Connection, stale_s: float) -> list[int]:
     """Requests with a reserved attempt whose owner is lost."""
-    now: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
-    candidates = (
-        sa.select(attempt.c.request)
-        .distinct()
-        .outerjoin(worker, worker.c.id == attempt.c.worker)
-        .where(
-            attempt.c.state == sa.literal_column("'reserved'"),  # a literal, so that the partial index fits
-            (attempt.c.expires_at <= now) | worker.c.beat.is_(None) | (worker.c.beat <= now - timedelta(seconds=stale_s)),
-        )
-        .limit(CHUNK)
-    )
-    return list((await connection.execute(candidates)).scalars())
+    now = await read_clock(connection)
+    found = await connection.execute(_LOST, {"now": now, "stale_since": now - timedelta(seconds=stale_s)})
+    return [id_ for (id_,) in found]
 
 
-async def find_unpublished(connection: AsyncConnection) -> list[Revised]:
+async def find_unpublished(connection: Connection) -> list[Revised]:
     """The newest revisions that no one has published, oldest requests first."""
-    found = await connection.execute(
-        sa.select(request.c.tenant, request.c.request_id, request.c.revision, request.c.cost_record)
-        .where(request.c.revision > request.c.published_revision)
-        .order_by(request.c.id)
-        .limit(CHUNK)
-    )
+    found = await connection.execute(_UNPUBLISHED)
     return [Revised(r.tenant, r.request_id, r.revision, r.cost_record) for r in found]
 
 
@@ -106,7 +111,7 @@ _PUBLISHED = (
 )
 
 
-async def mark_published(connection: AsyncConnection, revised: Iterable[Revised]) -> None:
+async def mark_published(connection: Connection, revised: Iterable[Revised]) -> None:
     """These revisions are on the topic. A newer one that came meanwhile stays unpublished."""
     newest = {(r.tenant, r.request_id): r.revision for r in sorted(revised, key=lambda r: r.revision)}
     rows = ({"tenant": t, "request_id": i, "revision": revision} for (t, i), revision in sorted(newest.items()))
@@ -117,10 +122,10 @@ _FORGET_RESPONSE = sa.update(request).where(request.c.id == _requests.c.id).valu
 _FORGET_ANSWERS = sa.update(attempt).where(attempt.c.request == _requests.c.id, attempt.c.answer.is_not(None)).values(answer=None)
 
 
-async def purge_chunk(connection: AsyncConnection, keep: timedelta) -> int:
+async def purge_chunk(connection: Connection, keep: timedelta) -> int:
     """Forget the responses and answers of up to CHUNK requests older than `keep`; how many those were. Rows and hashes stay, and so
     does the CostRecord: it is the book and holds no text."""
-    now: datetime = (await connection.execute(sa.select(clock()))).scalar_one()
+    now = await read_clock(connection)
     ended = sa.select(request.c.id).where(request.c.response.is_not(None), request.c.ended_at <= now - keep)
     never_ended = sa.select(request.c.id).where(
         request.c.ended_at.is_(None),
@@ -129,7 +134,7 @@ async def purge_chunk(connection: AsyncConnection, keep: timedelta) -> int:
     )
     due: set[int] = set()
     for which in (ended.order_by(request.c.ended_at), never_ended.order_by(request.c.created_at)):  # as the partial indexes have them
-        due.update((await connection.execute(which.limit(CHUNK))).scalars())
+        due.update(id_ for (id_,) in await connection.execute(which.limit(CHUNK)))
     if due:
         rows = pack_ids(due)
         await connection.execute(LOCK_BY_ID, rows)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from tests.unit.ledger.conftest import Start
 from tests.unit.ledger.scenario import ask, counters, dollars, drift, execute, facts, hold, settlement
 from workers.ledger.budgets import holds
+from workers.ledger.connection import Connection
 from workers.ledger.ledger import Ledger
 from workers.ledger.tables import metadata
 from workers.ledger.types import Ask, Granted, Refused
@@ -244,7 +245,7 @@ class TestFullDisk:
         await execute(url, "DROP FUNCTION full_disk")
 
     async def pragma(self, ledger: Ledger, text: str) -> None:
-        async def set_it(connection: sa.ext.asyncio.AsyncConnection) -> None:
-            await connection.exec_driver_sql(f"PRAGMA {text}")
+        async def set_it(connection: Connection) -> None:
+            await connection.execute(sa.text(f"PRAGMA {text}"))
 
         await ledger._database.transact(set_it)
