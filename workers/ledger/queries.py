@@ -122,7 +122,7 @@ async def one_snapshot(connection: Connection) -> None:
 
 
 async def plan_for_many(connection: Connection) -> None:
-    """The verbs look rows up by their keys and forbid all other plans (`database.make_engine`). This transaction reads many."""
+    """The verbs look rows up by their keys and forbid all other plans (`postgres.SERVER_SETTINGS`). This transaction reads many."""
     if connection.on_postgres:
         for allowed in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
             await connection.execute(sa.text(f"SET LOCAL {allowed} = on"))

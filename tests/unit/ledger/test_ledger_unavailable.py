@@ -87,7 +87,7 @@ async def test_a_connection_lost_within_a_transaction_is_unavailable_once(url: s
         await connection.execute(sa.text("SELECT pg_sleep(60)"))
 
     waiting = asyncio.ensure_future(database.transact(cut))
-    await asyncio.wait_for(begun.wait(), 60)
+    await asyncio.wait_for(begun.wait(), 20)
     await execute(url, backends(url))
     with pytest.raises(Unavailable, match=r"ledger.*(connection lost|57P01)"):
         await waiting
@@ -114,7 +114,7 @@ async def test_a_transaction_that_is_cancelled_leaves_nothing_and_takes_no_place
     for _ in range(3):
         begun.clear()
         cancelled = asyncio.ensure_future(database.transact(half))
-        await asyncio.wait_for(begun.wait(), 60)
+        await asyncio.wait_for(begun.wait(), 20)
         await asyncio.sleep(0.02)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
