@@ -128,6 +128,8 @@ def main() -> None:
 
 def _import_the_fleet() -> None:
     import numpy  # noqa: F401  of the encoder; onnxruntime itself starts threads
+    import typer.main  # noqa: F401
+    import uvloop  # noqa: F401
 
     import workers.cache.store
     import workers.call.call

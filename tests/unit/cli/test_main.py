@@ -6,30 +6,37 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
 from importlib import resources
+from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import typer
 from typer.core import TyperGroup
 
-from workers.cli.main import app
+from workers.cli.main import app, main
 from workers.laptop.broker import HOST, free_port
 
 
-def scrimp(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def scrimp(folder: Path, *arguments: str, alone: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What the command says and how it ends: `alone` in a process of its own, which takes seconds to start, else in this one."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SCRIMP_") and not k.endswith("_API_KEY")}
     root = str(Path(__file__).parents[3])
     env = clean | {"PYTHONPATH": root, "NO_COLOR": "1", "COLUMNS": "200"} | variables
-    return subprocess.run(
-        [sys.executable, "-m", "workers.cli.main", *arguments],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = [sys.executable, "-m", "workers.cli.main", *arguments]
+    if alone:
+        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+    with ExitStack() as here:
+        here.enter_context(chdir(folder))
+        here.enter_context(mock.patch.dict(os.environ, env, clear=True))
+        here.enter_context(mock.patch("sys.argv", ["scrimp", *arguments]))
+        out = here.enter_context(redirect_stdout(StringIO()))
+        errors = here.enter_context(redirect_stderr(StringIO()))
+        with pytest.raises(SystemExit) as end:
+            main()
+        return subprocess.CompletedProcess(command, end.value.code or 0, out.getvalue(), errors.getvalue())  # type: ignore[arg-type]
 
 
 def commands(group: TyperGroup, before: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], str]]:
@@ -76,7 +83,7 @@ def test_a_wrong_policy_is_one_line_and_exit_2(tmp_path: Path) -> None:
 
 
 def test_a_provider_without_its_key_is_one_line_and_starts_nothing(tmp_path: Path) -> None:
-    result = scrimp(tmp_path, "up", "--provider", "openai")
+    result = scrimp(tmp_path, "up", "--provider", "openai", alone=True)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1] == "scrimp: --provider openai: its key is missing; set OPENAI_API_KEY"
     assert "Kafka" not in result.stderr
@@ -84,7 +91,7 @@ def test_a_provider_without_its_key_is_one_line_and_starts_nothing(tmp_path: Pat
 
 
 def test_no_broker_is_told_and_exit_1(tmp_path: Path) -> None:
-    result = scrimp(tmp_path, "ask", "Hello?", SCRIMP_KAFKA__BOOTSTRAP_SERVERS=f"{HOST}:{free_port()}")
+    result = scrimp(tmp_path, "ask", "Hello?", alone=True, SCRIMP_KAFKA__BOOTSTRAP_SERVERS=f"{HOST}:{free_port()}")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1].startswith("scrimp: kafka: ")
     assert "Traceback" not in result.stderr
@@ -93,7 +100,7 @@ def test_no_broker_is_told_and_exit_1(tmp_path: Path) -> None:
 def test_doctor_prints_one_document_in_which_each_problem_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(resources.files("workers").joinpath("policy.yaml").read_text())
     broker = f"{HOST}:{free_port()}"
-    result = scrimp(tmp_path, "doctor", "--json", SCRIMP_KAFKA__BOOTSTRAP_SERVERS=broker, SCRIMP_POLICY_FILE="policy.yaml")
+    result = scrimp(tmp_path, "doctor", "--json", alone=True, SCRIMP_KAFKA__BOOTSTRAP_SERVERS=broker, SCRIMP_POLICY_FILE="policy.yaml")
     findings = {f["about"]: f for f in json.loads(result.stdout)}
     assert result.returncode == 1
     assert {about for about, f in findings.items() if not f["ok"]} == {"model mini", "model middle", "model large", "Kafka", "ledger"}

@@ -125,10 +125,17 @@ STEPS = st.lists(
 )
 LONG = 6
 """A record with this delay goes on until the gate opens: past the drain of a revocation, if need be."""
+DELAYS = st.binary(min_size=40, max_size=40).map(lambda drawn: [n % (LONG + 1) for n in drawn])
+"""Of each record. Drawn as bytes: the same choice as a list of numbers, cheaper."""
 
 
 @settings(max_examples=500, deadline=None)
-@given(steps=STEPS, delays=st.lists(st.integers(0, LONG), min_size=40, max_size=40), limit=st.integers(1, 4), room=st.integers(0, 6))
+@given(
+    steps=STEPS,
+    delays=DELAYS,
+    limit=st.integers(1, 4),
+    room=st.integers(0, 6),
+)
 def test_rebalances_and_crashes_lose_nothing_and_commit_only_what_is_finished(
     steps: list[Step], delays: list[int], limit: int, room: int
 ) -> None:
