@@ -79,6 +79,7 @@ class Chat:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=http.get_ssl_configuration()),  # how many calls there are at once is ours to say
             headers=http.get_default_headers() | {"Accept-Encoding": "gzip, deflate"},
+            cookie_jar=aiohttp.DummyCookieJar(),  # one tenant's call leaves nothing for the next
             auto_decompress=False,  # httpx does it, by the same header
             timeout=aiohttp.ClientTimeout(),
         )
