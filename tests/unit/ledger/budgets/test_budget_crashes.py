@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+from tests.servers.process import Process
 from tests.unit.ledger.budgets.dying import deliver
 from tests.unit.ledger.conftest import Start
 from tests.unit.ledger.scenario import counters, drift, execute
@@ -21,9 +22,12 @@ COST = 20 * 10**4
 
 
 async def killed(url: str, log: Path, point: str) -> None:
-    program = (sys.executable, "-m", "tests.unit.ledger.budgets.dying", url, str(log), point)
-    process = await asyncio.create_subprocess_exec(*program, cwd=Path(__file__).parents[4])
-    assert await process.wait() == -signal.SIGKILL
+    command = (sys.executable, "-m", "tests.unit.ledger.budgets.dying", url, str(log), point)
+    process = Process(command, log.with_suffix(".said"), lambda: False, folder=Path(__file__).parents[4], forked=True)
+    process.launch()
+    while process.running:  # noqa: ASYNC110  looked at from outside on purpose
+        await asyncio.sleep(0.01)
+    assert process.ended(1) == -signal.SIGKILL
 
 
 async def books(url: str) -> tuple[list[str], tuple[int, int]]:
