@@ -40,6 +40,9 @@ SERVER_SETTINGS = {
 CLOSE_S = 2.0
 """To take leave of a server, or to call off a statement. One that hangs is left without a word."""
 
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, RuntimeError)
+"""Of the driver, and of the event loop below it: uvloop raises `RuntimeError` at a write to a connection that was just reset."""
+
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # after a lock, a new statement must see what the lock waited for
 
@@ -125,7 +128,7 @@ class PostgresTransactions:
                 try:
                     result = await work(OnPostgres(raw))
                 except Exception:
-                    with suppress(Exception):  # the error to tell is the first
+                    with suppress(*_FAILURES):  # the error to tell is the first
                         await raw.execute("ROLLBACK")
                         usable = True
                     raise
@@ -168,7 +171,7 @@ class PostgresTransactions:
 
 
 async def _leave(raw: asyncpg.Connection) -> None:
-    with suppress(Exception):  # the driver has dropped it then
+    with suppress(*_FAILURES):  # the driver has dropped it then
         await raw.close(timeout=CLOSE_S)
 
 
