@@ -5,6 +5,7 @@ And what runs side by side with what, in a session of several processes (`pytest
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -65,6 +66,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if server in getattr(item, "fixturenames", ()):
                 item.add_marker(server)
     items.sort(key=lambda item: _place(item.nodeid))  # those of one place stay in their order
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # thousands of tests and what they import stay: every full collection would look at them
 
 
 def _place(nodeid: str) -> int:
