@@ -219,10 +219,13 @@ def make_call(
                     return failed(event, "failed", "internal", "already ended")
 
     async def send(event: Compressed, step: Try, model: Model, slot: Slot) -> Reply | Failure:
-        """What came of the call; `NOT_SENT` where no slot came free in time, or the heartbeat is too old to send it by now."""
+        """What came of the call; `NOT_SENT` where no slot came free in time, or by now the heartbeat is too old to send it, or it is too
+        late: the ledger looked before the wait for the slot."""
+        before = now()
         with suppress(NoSlot):
             await slot.take()
-        if not (slot.taken and may_call()):
+        late = before < event.facts.deadline_at <= now()
+        if late or not (slot.taken and may_call()):
             return Failure("error", NOT_SENT, "no")
         rests.tries(step.model)
         got = await complete(

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 WAIT_S = 5.0
-"""For a slot, then the request comes again. Longer, and a stop that lets running calls finish would find new ones begun."""
+"""For leave to ask and for a slot together, then the request comes again. Longer, and a stop that lets running calls finish would find new
+ones begun."""
 FLOW_S = 1.0
 """So long after a slot was given back the next one is expected soon."""
 
@@ -48,9 +49,9 @@ class Slots:
         Raises:
             NoSlot: the ledger was not asked.
         """
-        await _acquire(self._asking)
+        left = await _acquire(self._asking, WAIT_S)
         try:
-            slot = Slot(self)
+            slot = Slot(self, left)
             if self._clock() - self._freed_at > FLOW_S:
                 await slot.take()
             try:
@@ -64,8 +65,9 @@ class Slots:
 class Slot:
     """A place in the window, taken or still waited for."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, patience_s: float) -> None:
         self._slots = slots
+        self._patience_s = patience_s
         self.taken = False
 
     async def take(self) -> None:
@@ -75,7 +77,7 @@ class Slot:
             NoSlot: what the ledger has granted was not sent.
         """
         if not self.taken:
-            await _acquire(self._slots._calling)
+            self._patience_s = await _acquire(self._slots._calling, self._patience_s)
             self.taken = True
 
     def give_back(self) -> None:
@@ -85,9 +87,12 @@ class Slot:
             self._slots._freed_at = self._slots._clock()
 
 
-async def _acquire(semaphore: asyncio.Semaphore) -> None:
+async def _acquire(semaphore: asyncio.Semaphore, patience_s: float) -> float:
+    """What is left of the patience."""
+    began = time.monotonic()
     try:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(patience_s):
             await semaphore.acquire()
     except TimeoutError as error:
         raise NoSlot from error
+    return max(patience_s - (time.monotonic() - began), 0.0)

@@ -11,8 +11,8 @@ import pytest
 import workers.call.slots
 from tests.provider import Provider
 from tests.unit.call.build import event
-from tests.unit.call.stage import Stage, finished
-from workers.call.slots import FLOW_S, Slots
+from tests.unit.call.stage import Stage, finished, reason
+from workers.call.slots import FLOW_S, NoSlot, Slots
 from workers.outcomes import Outcome, Retry
 
 
@@ -133,6 +133,49 @@ async def test_a_grant_that_waits_too_long_for_a_slot_is_given_up_at_no_cost(
     assert finished(await stage(late)).status == "answered"
     of_b = [(s.n, s.state) for s in stage.settled if s.request_id == "b"]
     assert (of_b, len(server.calls)) == ([(1, "abandoned"), (2, "settled")], 3)
+
+
+async def test_a_grant_whose_deadline_passes_in_the_wait_for_a_slot_is_not_sent(stage: Stage, server: Provider) -> None:
+    stage.slots["interactive"] = Slots(1, Clock())
+    assert finished(await stage(event(request_id="before"))).status == "answered"
+    answered, tasks = await hang(stage, "a")
+    late = event(request_id="b", deadline_s=1)
+    asking = asyncio.create_task(stage(late))
+    await until_asked(stage, 3)
+    await asyncio.sleep(1.1)
+    answered.set()
+    assert await asking == Retry("slot", 0)
+    await asyncio.gather(*tasks)
+    assert [(s.state, s.outcome, s.cost) for s in stage.settled if s.request_id == "b"] == [("abandoned", "not_sent", 0)]
+    assert reason(await stage(late)) == ("expired", "deadline_passed")
+    assert len(server.calls) == 2
+
+
+async def test_both_waits_together_are_as_long_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a stop, which lets running calls finish, would find a call begun too late to finish."""
+    monkeypatch.setattr(workers.call.slots, "WAIT_S", 1.0)
+    slots = Slots(1, Clock())
+    async with slots.asking():
+        pass  # a slot comes free: others may ask ahead
+    enough = asyncio.Event()
+
+    async def hold(*, slot: bool) -> None:
+        async with slots.asking() as place:
+            if slot:
+                await place.take()
+                await enough.wait()
+            else:
+                await asyncio.sleep(0.8)
+
+    holding = [asyncio.create_task(hold(slot=True)), asyncio.create_task(hold(slot=False))]
+    await asyncio.sleep(0)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(NoSlot):
+        async with slots.asking() as place:
+            await place.take()
+    assert asyncio.get_running_loop().time() - began < 1.6, "0.8 for leave to ask, and the rest for the slot"
+    enough.set()
+    await asyncio.gather(*holding)
 
 
 @pytest.mark.parametrize("broken", ["open", "complete"])
