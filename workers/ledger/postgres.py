@@ -181,4 +181,4 @@ def _options(url: sa.URL, timeout_s: float) -> dict[str, Any]:
     kept: dict[str, Any] = {name: value for name, value in options.items() if not name.startswith("prepared_statement")}
     if "prepared_statement_cache_size" in options:
         kept["statement_cache_size"] = options["prepared_statement_cache_size"]
-    return {"timeout": timeout_s, "server_settings": SERVER_SETTINGS, **kept}
+    return {**kept, "timeout": timeout_s, "server_settings": SERVER_SETTINGS}  # ours, whatever the URL says: its values are texts

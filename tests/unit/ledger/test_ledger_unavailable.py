@@ -188,6 +188,15 @@ async def test_a_value_that_the_driver_refuses_is_not_told(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("option", ["timeout", "server_settings", "prepared_statement_cache_size"])
+async def test_options_in_the_url_do_not_break_our_own(url: str, option: str) -> None:
+    database = Database(f"{url}{'&' if '?' in url else '?'}{option}=0", 1)
+    [row] = await database.transact(lambda c: c.execute(sa.text("SELECT current_setting('application_name') AS name")))
+    assert row.name == "scrimp"
+    await database.close()
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 async def test_connections_cut_at_random_lose_and_double_nothing(start: Start, url: str) -> None:
     ledger = await start("cut", pool_size=3)
     budget = hold("100")
