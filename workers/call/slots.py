@@ -1,14 +1,16 @@
 """Slots: how many calls of one lane are with a model at once, and who may ask the ledger meanwhile.
 
 A slot that is given back must not stand empty for the time of a question to the ledger. So while slots come free, a few requests more than
-there are slots ask ahead and then wait, with their grant, for the next one. While none comes free (a provider that hangs) nobody asks
-before a slot is his: a grant would be held for nothing. Who waits too long gets `NoSlot`. Nothing here is shared between processes.
+there are slots ask ahead and then wait, with their grant, for the next one: no more than slots came free in the last second. Where few do
+(a provider that is slow, or hangs) nobody asks before a slot is his: a grant would be held for nothing. Who waits too long gets `NoSlot`.
+Nothing here is shared between processes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -16,7 +18,7 @@ WAIT_S = 5.0
 """For leave to ask and for a slot together, then the request comes again. Longer, and a stop that lets running calls finish would find new
 ones begun."""
 FLOW_S = 1.0
-"""So long after a slot was given back the next one is expected soon."""
+"""As many slots as came free in a time so long are expected in the next one."""
 
 
 def ahead(window: int) -> int:
@@ -40,7 +42,9 @@ class Slots:
         self._asking = asyncio.Semaphore(window + ahead(window))
         self._calling = asyncio.Semaphore(window)
         self._clock = clock
-        self._freed_at = -FLOW_S
+        self._waiting = 0
+        """Who is let in and has no slot."""
+        self._freed_at: deque[float] = deque(maxlen=ahead(window))
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[Slot]:
@@ -52,14 +56,18 @@ class Slots:
         left = await _acquire(self._asking, WAIT_S)
         try:
             slot = Slot(self, left)
-            if self._clock() - self._freed_at > FLOW_S:
-                await slot.take()
             try:
+                if self._waiting > self._expected() or left < FLOW_S:
+                    await slot.take()
                 yield slot
             finally:
                 slot.give_back()
         finally:
             self._asking.release()
+
+    def _expected(self) -> int:
+        now = self._clock()
+        return sum(now - at <= FLOW_S for at in self._freed_at)
 
 
 class Slot:
@@ -69,6 +77,7 @@ class Slot:
         self._slots = slots
         self._patience_s = patience_s
         self.taken = False
+        slots._waiting += 1
 
     async def take(self) -> None:
         """Returns once the slot is ours.
@@ -79,12 +88,16 @@ class Slot:
         if not self.taken:
             self._patience_s = await _acquire(self._slots._calling, self._patience_s)
             self.taken = True
+            self._slots._waiting -= 1
 
     def give_back(self) -> None:
+        """The slot, or the place in the line for it."""
         if self.taken:
             self.taken = False
             self._slots._calling.release()
-            self._slots._freed_at = self._slots._clock()
+            self._slots._freed_at.append(self._slots._clock())
+        else:
+            self._slots._waiting -= 1
 
 
 async def _acquire(semaphore: asyncio.Semaphore, patience_s: float) -> float:

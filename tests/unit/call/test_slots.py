@@ -82,17 +82,21 @@ async def until_asked(stage: Stage, times: int) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_while_slots_come_free_half_as_many_more_ask_ahead(stage: Stage, server: Provider) -> None:
+@pytest.mark.parametrize(("freed", "ahead"), [(1, ["e"]), (2, ["e", "f"]), (3, ["e", "f"])])
+async def test_as_many_ask_ahead_as_slots_came_free_lately_and_half_the_window_at_most(
+    stage: Stage, server: Provider, freed: int, ahead: list[str]
+) -> None:
     stage.slots["interactive"] = Slots(4, Clock())
-    assert finished(await stage(event(request_id="before"))).status == "answered"
+    for n in range(freed):
+        assert finished(await stage(event(request_id=f"before {n}"))).status == "answered"
     answered, tasks = await hang(stage, *"abcd")
     tasks += [asyncio.create_task(stage(event(request_id=name))) for name in "efgh"]
-    await until_asked(stage, 7)
+    await until_asked(stage, freed + 4 + len(ahead))
     await asyncio.sleep(0.05)
-    assert ([ask.facts.request_id for ask in stage.asked[5:]], len(server.calls)) == (["e", "f"], 1)
+    assert ([ask.facts.request_id for ask in stage.asked[freed + 4 :]], len(server.calls)) == (ahead, freed)
     answered.set()
     assert [finished(e).status for e in await asyncio.gather(*tasks)] == ["answered"] * 8
-    assert len(server.calls) == 9
+    assert len(server.calls) == freed + 8
 
 
 async def test_while_no_slot_comes_free_nobody_asks_ahead(stage: Stage, server: Provider) -> None:
@@ -122,6 +126,7 @@ async def test_a_grant_that_waits_too_long_for_a_slot_is_given_up_at_no_cost(
     stage: Stage, server: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers.call.slots, "WAIT_S", 0.05)
+    monkeypatch.setattr(workers.call.slots, "FLOW_S", 0.01)
     stage.slots["interactive"] = Slots(1, Clock())
     assert finished(await stage(event(request_id="before"))).status == "answered"
     answered, tasks = await hang(stage, "a")
@@ -151,9 +156,23 @@ async def test_a_grant_whose_deadline_passes_in_the_wait_for_a_slot_is_not_sent(
     assert len(server.calls) == 2
 
 
+async def test_whose_patience_is_nearly_over_asks_only_with_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grant is not asked for that would be given up at once."""
+    monkeypatch.setattr(workers.call.slots, "WAIT_S", FLOW_S / 2)
+    slots = Slots(1, Clock())
+    async with slots.asking():
+        pass  # a slot comes free: others may ask ahead
+    async with slots.asking() as place:
+        await place.take()
+        with pytest.raises(NoSlot):
+            async with slots.asking():
+                pytest.fail("it would ask")
+
+
 async def test_both_waits_together_are_as_long_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a stop, which lets running calls finish, would find a call begun too late to finish."""
     monkeypatch.setattr(workers.call.slots, "WAIT_S", 1.0)
+    monkeypatch.setattr(workers.call.slots, "FLOW_S", 0.01)
     slots = Slots(1, Clock())
     async with slots.asking():
         pass  # a slot comes free: others may ask ahead
