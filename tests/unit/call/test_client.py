@@ -102,6 +102,15 @@ async def test_failures(ask: Ask, server: Provider, kind: str, caplog: pytest.Lo
     assert SECRET not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("kind", sorted(FAILURES.keys() - {"hang", "drip"}))  # they take all of their time
+async def test_failures_on_the_long_way(ask: Ask, server: Provider, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no plain chat goes through LiteLLM, and is one request on the wire as well."""
+    monkeypatch.setattr("workers.call.provider._plain", lambda *_: False)
+    server.faults.add(kind, retry_after=3)
+    assert await ask() == FAILURES[kind]
+    assert len(server.calls) == 1
+
+
 def test_which_failures_may_pass() -> None:
     assert {k for k, f in FAILURES.items() if f.transient} == {
         *("rate_limit", "server_error", "unavailable", "truncated", "reset", "invalid_json", "hang", "drip")
