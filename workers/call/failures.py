@@ -64,6 +64,8 @@ _BEFORE_SENDING: Final = {
     r"LLM Provider NOT provided": "no_provider",
 }
 """How LiteLLM says no by itself: these calls never left."""
+_NO_CONNECTION: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
+"""The last: a proxy that opens no tunnel."""
 _RETRY_INFO: Final = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
 """Gemini says in the body how long to wait, never in a header."""
 
@@ -73,7 +75,7 @@ def read(error: BaseException) -> Failure:
     response = next(filter(None, map(_http_error, _chain(error))), None)
     if response is not None:
         return _answered(response, error)
-    if any(isinstance(link, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for link in _chain(error)):
+    if any(isinstance(link, _NO_CONNECTION) for link in _chain(error)):
         return Failure("error", "unreachable", "no")
     if outcome := next((word for sign, word in _BEFORE_SENDING.items() if re.search(sign, f"{type(error).__name__}: {error}")), None):
         return Failure("error", outcome, "no")

@@ -249,6 +249,25 @@ async def test_the_short_way_takes_the_proxy_of_the_environment(
     assert (type(got), len(server.calls)) == ((Failure, 0) if around else (Reply, 1))
 
 
+async def test_a_proxy_that_opens_no_tunnel(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has left: such a call costs nothing."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    workers.call.chat._proxy.cache_clear()
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        model = Model(litellm="openai/mini", api_base="https://models.invalid/v1", context=8000)
+        got = await client.complete(model, PROMPT, max_tokens=9, api_key="sk-mine", timeout_s=5)
+    workers.call.chat._proxy.cache_clear()
+    assert got == Failure("error", "unreachable", "no")
+
+
 async def test_the_short_way_reads_an_answer_that_is_compressed_on_the_wire(client: Client) -> None:
     said = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Tall."}}
 
