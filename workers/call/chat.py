@@ -10,12 +10,13 @@ more is raised as the provider's error class of LiteLLM, anything that breaks be
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from functools import lru_cache
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
-from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
 
@@ -70,14 +71,23 @@ class Chat:
     async def _post(self, url: str, headers: dict[str, str], body: bytes) -> httpx.Response:
         if self._session is None:
             self._session = self._open()
-        proxy, proxy_auth = _proxy(url)
-        async with self._session.post(url, headers=headers, data=body, proxy=proxy, proxy_auth=proxy_auth) as got:
+        proxy, password = _proxy(url)
+        tunnel = url.startswith("https:")  # then the proxy sees the headers of its own request alone
+        async with self._session.post(
+            url,
+            headers=headers if tunnel else headers | password,
+            data=body,
+            proxy=proxy,
+            proxy_headers=password if proxy and tunnel else None,
+        ) as got:
             return httpx.Response(got.status, headers=got.raw_headers, content=await got.read())
 
     def _open(self) -> aiohttp.ClientSession:
         http = self._litellm.llms.custom_httpx.http_handler
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=http.get_ssl_configuration()),  # how many calls there are at once is ours to say
+            # How many calls there are at once is ours to say. uvicorn, below most servers of one's own, closes what is idle after 5 s: for
+            # all we know, a call on a connection just closed was served, and counts at its worst case.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4, ssl=http.get_ssl_configuration()),
             headers=http.get_default_headers() | {"Accept-Encoding": "gzip, deflate"},
             cookie_jar=aiohttp.DummyCookieJar(),  # one tenant's call leaves nothing for the next
             auto_decompress=False,  # httpx does it, by the same header
@@ -93,9 +103,15 @@ class Chat:
 
 
 @lru_cache(maxsize=1024)
-def _proxy(url: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
-    """The environment's proxy for this address. aiohttp's `trust_env` would look for it, and in ~/.netrc, in a thread for every call."""
-    try:
-        return get_env_proxy_for_url(URL(url))
-    except LookupError:
-        return None, None
+def _proxy(url: str) -> tuple[URL | None, dict[str, str]]:
+    """The environment's proxy for this address, and the header with which it lets us in. aiohttp's `trust_env` would look for it, and in
+    ~/.netrc, in a thread for every call."""
+    address = URL(url)
+    named = getproxies().get(address.scheme)
+    if named is None or proxy_bypass(address.host or ""):
+        return None, {}
+    proxy = URL(named)
+    if proxy.user is None:
+        return proxy, {}
+    password = b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+    return proxy.with_user(None), {"Proxy-Authorization": f"Basic {password}"}

@@ -268,6 +268,23 @@ async def test_a_proxy_that_opens_no_tunnel(client: Client, monkeypatch: pytest.
     assert got == Failure("error", "unreachable", "no")
 
 
+async def test_a_proxy_with_a_password_gets_it(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append((request.headers.get("Proxy-Authorization"), request.headers["Authorization"]))
+        return web.json_response({}, status=500)
+
+    async with listening(handle) as url:
+        workers.call.chat._proxy.cache_clear()
+        monkeypatch.setenv("http_proxy", url.replace("//", "//heron:wade@"))
+        monkeypatch.setenv("no_proxy", "")
+        model = Model(litellm="openai/mini", api_base="http://models.invalid/v1", context=8000)
+        await client.complete(model, PROMPT, max_tokens=9, api_key="sk-mine", timeout_s=5)
+        workers.call.chat._proxy.cache_clear()
+    assert seen == [("Basic aGVyb246d2FkZQ==", "Bearer sk-mine")]
+
+
 async def test_the_short_way_reads_an_answer_that_is_compressed_on_the_wire(client: Client) -> None:
     said = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Tall."}}
 
