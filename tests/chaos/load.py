@@ -2,7 +2,8 @@
 
 Three tenants a seed: `acme` has money, `bolt` a day's budget that does not last, `coil` tokens for a minute at a time. Among the ordinary
 requests: the same question from all of them, with several backgrounds; questions that no cache may answer, again and again; the same record
-sent twice; the same id with another body; requests that are refused; and records that nobody can read.
+sent twice; the same id with another body; requests that are refused, that come too late, or that have only seconds; and records that nobody
+can read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -67,6 +68,8 @@ class Sent:
     headers: Headers = ()
     uncacheable: bool = False
     """By its author's word, no cache may answer it."""
+    within_s: float | None = None
+    """Its deadline, from when it is first sent; that moment is nothing a seed can know, so whoever sends it names the time."""
 
 
 def make(seed: int, number: int) -> list[Sent]:
@@ -74,12 +77,13 @@ def make(seed: int, number: int) -> list[Sent]:
     records: list[Sent] = []
     ids = iter(range(10 * number))
     kinds: list[tuple[int, Callable[[random.Random, str], Sent]]] = [
-        (46, _plain),
+        (41, _plain),
         (22, _shared),
         (8, _never),
         (6, _with_documents),
         (6, _marked),
         (3, _late),
+        (5, _hurried),
         (3, _invalid),
         (4, _unreadable),
     ]
@@ -120,6 +124,12 @@ def _marked(draw: random.Random, name: str) -> Sent:
 
 def _late(draw: random.Random, name: str) -> Sent:
     return _ask(draw, name, f"How old is {name}?", deadline_at="2020-01-01T00:00:00Z")
+
+
+def _hurried(draw: random.Random, name: str) -> Sent:
+    """A second is about what the fleet needs. Some fail at first, so that the deadline may pass before the next call."""
+    fault = draw.choice(["", "", " [[fault:rate_limit times=1]]", " [[fault:server_error times=1]]"])
+    return replace(_ask(draw, name, f"How soon does {name} leave?{fault}"), within_s=round(draw.uniform(1, 5), 3))
 
 
 def _invalid(draw: random.Random, name: str) -> Sent:

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -164,6 +165,7 @@ async def storm(here: World, seed: int) -> None:
     facts = {
         "bootstrap": here.broker.bootstrap,
         "prefix": here.fleet.prefix,
+        "clock_s": time.time() - time.monotonic(),
         "partitions": here.fleet.partitions,
         "ledger": here.fleet.ledger_url,
         "timeout_s": CALL_TIMEOUT_S,
@@ -180,13 +182,17 @@ async def storm(here: World, seed: int) -> None:
 async def _send(here: World, sent: list[load.Sent], seconds: float, log: TextIO) -> None:
     """Each record until the broker has it, spread over the run's seconds. A record whose confirmation was lost is sent again."""
     began = time.monotonic()
+    dated: dict[load.Sent, bytes | None] = {}  # a record that is sent twice has one deadline, or it would be another body
     async with _producer(here) as producer:
         for i, record in enumerate(sent):
             await asyncio.sleep(max(0, began + seconds * i / len(sent) - time.monotonic()))
+            if record not in dated:
+                dated[record] = _dated(record)
+            value = dated[record]
             for _ in range(20):
                 try:
                     where = await producer.send_and_wait(
-                        here.fleet.prefix + record.topic, record.value, key=record.key, headers=list(record.headers)
+                        here.fleet.prefix + record.topic, value, key=record.key, headers=list(record.headers)
                     )
                     break
                 except KafkaError:
@@ -197,12 +203,20 @@ async def _send(here: World, sent: list[load.Sent], seconds: float, log: TextIO)
                 "topic": record.topic,
                 "partition": where.partition,
                 "offset": where.offset,
+                "at": where.timestamp / 1000,
                 "key": _b64(record.key),
-                "value": _b64(record.value),
+                "value": _b64(value),
                 "headers": [[name, _b64(value)] for name, value in record.headers],
                 "uncacheable": record.uncacheable,
             }
             log.write(json.dumps(told) + "\n")
+
+
+def _dated(record: load.Sent) -> bytes | None:
+    if record.within_s is None:
+        return record.value
+    deadline = datetime.now(UTC) + timedelta(seconds=record.within_s)
+    return json.dumps(json.loads(record.value or b"") | {"deadline_at": deadline.isoformat(timespec="milliseconds")}).encode()
 
 
 @asynccontextmanager

@@ -18,6 +18,9 @@ COST = 10 * 1 + 5 * 4
 """Microdollars of ten tokens in and five out."""
 PID = 71
 """Of the process that makes the calls."""
+CLOCK_S = AT.timestamp() - 50
+"""Of the day, when the clock of calls and blows began: `AT` is its 50."""
+ARRIVED = datetime(2026, 5, 4, 12, tzinfo=UTC)
 TIMES = {"created_at": "2026-05-04T12:00:00Z", "finished_at": "2026-05-04T12:00:31Z"}
 NOTHING = {"cost_usd": "0", "baseline_usd": "0", "saved_usd": dict.fromkeys(("routing", "cache", "compression", "batch"), "0")}
 PAID = NOTHING | {"cost_usd": "0.000030", "baseline_usd": "0.000750", "saved_usd": NOTHING["saved_usd"] | {"routing": "0.000720"}}
@@ -35,7 +38,7 @@ def question(name: str, tenant: str = "a", text: str = "How?", documents: tuple[
 
 
 def sent(body: Json | bytes, offset: int, **facts: Any) -> Record:
-    return Record("requests", 0, offset, b"k", body if isinstance(body, bytes) else json.dumps(body).encode(), **facts)
+    return Record("requests", 0, offset, b"k", body if isinstance(body, bytes) else json.dumps(body).encode(), at=ARRIVED, **facts)
 
 
 def response(body: Json, status: str = "answered", **facts: Any) -> Json:
@@ -105,6 +108,7 @@ def right() -> Evidence:
     return Evidence(
         run={
             "prefix": "c.",
+            "clock_s": CLOCK_S,
             "timeout_s": 5.0,
             "budgets": [{"scope": {"tenant": "a"}, "window": "day", "limit_usd": "0.001"}],
             "prices": {"mini": [1, 4]},
@@ -161,6 +165,21 @@ def _sent(e: Evidence, offset: int, **change: Any) -> Evidence:
     return replace(e, sent=tuple(replace(r, **change) if r.offset == offset else r for r in e.sent))
 
 
+def _due(e: Evidence, name: str, at_s: float) -> Evidence:
+    """The request of this name had this deadline, on the clock of calls and blows."""
+    deadline = (AT + timedelta(seconds=at_s - 50)).isoformat()
+    bodies = [json.loads(r.value or b"") if r.value != b"{" else {} for r in e.sent]
+    dated = [
+        replace(r, value=json.dumps(body | {"deadline_at": deadline}).encode()) if body.get("request_id") == name else r
+        for r, body in zip(e.sent, bodies, strict=True)
+    ]
+    return replace(e, sent=tuple(dated))
+
+
+def _frozen(e: Evidence, began: float, ended: float, pid: int = PID) -> Evidence:
+    return replace(e, blows=(*e.blows, Blow("freeze", "call-1", pid, began, ended)))
+
+
 LIES: dict[str, tuple[str, Callable[[Evidence], Evidence]]] = {
     "a request is lost": (
         "every_readable_request_has_one_ending",
@@ -186,6 +205,15 @@ LIES: dict[str, tuple[str, Callable[[Evidence], Evidence]]] = {
         lambda e: replace(e, rows={k: r for k, r in e.rows.items() if k != "a/cached"}),
     ),
     "expired in time": ("only_the_late_expire", lambda e: _told(e, "responses", b"a/paid", status="expired")),
+    "expired a second before the deadline that it named": (
+        "only_the_late_expire",
+        lambda e: _due(_told(e, "responses", b"a/paid", status="expired"), "paid", 52),
+    ),
+    "expired in the bulk lane after two minutes": (
+        "only_the_late_expire",
+        lambda e: _sent(_told(e, "responses", b"a/cut", status="expired", finished_at="2026-05-04T12:02:01Z"), 2, topic="requests.bulk"),
+    ),
+    "answered, and it came too late": ("only_the_late_expire", lambda e: _told(e, "responses", b"a/late", status="answered")),
     "a dead letter is lost": ("unreadable_records_are_dead_letters", lambda e: _topic(e, "dead", lambda _: ())),
     "a dead letter with other bytes": (
         "unreadable_records_are_dead_letters",
@@ -266,6 +294,31 @@ LIES: dict[str, tuple[str, Callable[[Evidence], Evidence]]] = {
     ),
     "timed out in a second": ("calls_made_twice_were_cut_off", lambda e: _attempt(replace(e, blows=()), "a/cut", outcome="timeout")),
     "cut off, and not to be seen": ("calls_made_twice_were_cut_off", lambda e: _attempt(e, "a/cut", state="abandoned")),
+    "a call three seconds after its deadline": ("no_call_starts_after_its_deadline", lambda e: _due(e, "cut", 67)),
+    "a call three seconds after the deadline that it did not name": (
+        "no_call_starts_after_its_deadline",
+        lambda e: _call(e, 3, arrived=143.0, ended=144.0),
+    ),
+    "a call after the deadline of all who ask it": (
+        "no_call_starts_after_its_deadline",
+        lambda e: _due(_due(e, "paid", 45), "cached", 46),
+    ),
+    "a call after its deadline, and another process was frozen": (
+        "no_call_starts_after_its_deadline",
+        lambda e: _frozen(_due(e, "cut", 67), 66.0, 69.5, PID + 1),
+    ),
+    "a call after its deadline, and its process was frozen before it": (
+        "no_call_starts_after_its_deadline",
+        lambda e: _frozen(_due(e, "cut", 67), 62.0, 66.5),
+    ),
+    "a call seconds after its process was thawed": (
+        "no_call_starts_after_its_deadline",
+        lambda e: _frozen(_due(e, "cut", 65), 64.0, 67.5),
+    ),
+    "a call after its deadline, and the database had crashed": (
+        "no_call_starts_after_its_deadline",
+        lambda e: _due(replace(e, blows=(*e.blows, Blow("database_crash", None, None, 66.0, 69.5))), "cut", 67),
+    ),
     "a call without a limit": ("every_call_is_bounded", lambda e: _call(e, 1, max_tokens=None)),
     "an answer of another tenant": (
         "cached_answers_stay_at_home",
@@ -306,6 +359,30 @@ def test_a_call_under_way_as_the_database_crashed_or_that_took_all_of_its_time_i
     assert judge(late)["calls_made_twice_were_cut_off"] == []
 
 
+def _much_later_in_bulk(e: Evidence) -> Evidence:
+    return _sent(_call(e, 3, arrived=143.0, ended=144.0), 2, topic="requests.bulk")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param(lambda e: _due(e, "cut", 68.5), id="on its way for a second and a half"),
+        pytest.param(lambda e: _frozen(_due(e, "cut", 65), 64.0, 69.5), id="its process was frozen over the deadline"),
+        pytest.param(lambda e: _due(e, "paid", 45), id="another one who asks the same has the time"),
+        pytest.param(lambda e: _due(replace(e, run={**e.run, "start_s": 60.0}), "cut", 67), id="a machine half as fast"),
+        pytest.param(_much_later_in_bulk, id="the bulk lane has a day"),
+    ],
+)
+def test_a_call_that_was_begun_in_time_may_arrive_a_little_late(told: Callable[[Evidence], Evidence]) -> None:
+    assert judge(told(right()))["no_call_starts_after_its_deadline"] == []
+
+
+def test_from_its_deadline_on_a_request_may_expire_and_what_it_paid_for_may_still_come() -> None:
+    expired = _due(_told(right(), "responses", b"a/cut", status="expired"), "cut", 51)
+    assert judge(expired)["only_the_late_expire"] == []
+    assert judge(_due(right(), "cut", 48))["only_the_late_expire"] == []
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_is_found(lie: str) -> None:
     rule, tell = LIES[lie]
@@ -321,3 +398,6 @@ def test_figures() -> None:
     assert (told["sent"], told["requests"], told["unreadable"]) == (7, 5, 1)
     assert told["by_status"] == {"answered": 3, "expired": 1}
     assert (told["calls"], told["calls_cut_off"], told["copies_beyond_those_asked_for"]) == (3, 1, 0)
+    assert (told["of_the_hurried"], told["latest_call_s"]) == ({}, 0)
+    hurried = figures(_due(right(), "cut", 69))
+    assert (hurried["of_the_hurried"], hurried["latest_call_s"]) == ({"answered": 1}, 1)

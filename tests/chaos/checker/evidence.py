@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Record:
     headers: Headers = ()
     uncacheable: bool = False
     """Of what was sent: no cache may answer it, by its author's word."""
+    at: datetime | None = None
+    """Of what was sent: the record's own time, which is its arrival."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,14 @@ def _lines(file: Path) -> list[Json]:
 def _sent(told: Json) -> Record:
     headers = tuple((name, _bytes(value)) for name, value in told["headers"])
     return Record(
-        told["topic"], told["partition"], told["offset"], _bytes(told["key"]), _bytes(told["value"]), headers, told["uncacheable"]
+        topic=told["topic"],
+        partition=told["partition"],
+        offset=told["offset"],
+        key=_bytes(told["key"]),
+        value=_bytes(told["value"]),
+        headers=headers,
+        uncacheable=told["uncacheable"],
+        at=datetime.fromtimestamp(told["at"], UTC),
     )
 
 

@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property, partial
 from typing import Any, Final
@@ -29,10 +29,14 @@ SLACK_S = 2.0
 START_S = 30.0
 AFTER_S = 10.0
 """How long a database or a broker that is back is still felt: sessions and heartbeats that ran out meanwhile, at six seconds."""
+FROZEN: Final = frozenset({"freeze", "coma"})
+"""Blows after which a process goes on where it stood, with what it had seen before."""
 TO_CALL = frozenset({"kill", "term", "freeze", "coma"})
 """Blows to a process that cut off its calls."""
 TO_ALL = frozenset({"database_crash", "broker_crash", "broker_freeze"})
 """Blows to a server after which any process's calls may be without their books."""
+TIME: Final = {"requests": timedelta(seconds=120), "requests.bulk": timedelta(hours=24)}
+"""From arrival to the deadline of a request that names none."""
 NUMBER = re.compile(r"^\[call (\d+)\] ")
 DOCUMENT = re.compile(r"^\[(manual-\w+)\]$", re.MULTILINE)
 UNIT = Decimal("1e-10")
@@ -52,6 +56,7 @@ class Readable:
     copies: tuple[int, ...]
     """How often each."""
     uncacheable: bool
+    topic: str
 
 
 @dataclass
@@ -103,6 +108,17 @@ class Case:
         found: dict[Asked, list[Call]] = defaultdict(list)
         for call in self.evidence.calls:
             found[_asked_by(call)].append(call)
+        return found
+
+    @cached_property
+    def deadline_of(self) -> dict[Asked, datetime]:
+        """The last one of those who ask it: a call may be for any of them. A copy that names no deadline has its own, by its arrival."""
+        found: dict[Asked, datetime] = {}
+        for record in self.evidence.sent:
+            body = _read(record.value)
+            if body is not None and record.at is not None:
+                asked, deadline = _asked(body), _deadline(body, record.topic, record.at)
+                found[asked] = max(found.get(asked, deadline), deadline)
         return found
 
     @cached_property
@@ -176,13 +192,15 @@ def endings_are_in_the_books(case: Case) -> Problems:
 
 
 def only_the_late_expire(case: Case) -> Problems:
+    """And those that came after their deadline do. In between, both may be right: an answer that was paid for goes out late."""
     for key, copies in case.endings.items():
         for _, response in copies[:1]:
-            body = case.body_of.get(key, {})
-            past = body.get("deadline_at", "9999").startswith("2020")
-            waited = (_time(response["finished_at"]) - _time(response["created_at"])).total_seconds()
-            if (response["status"] == "expired") != past and not (response["status"] == "expired" and waited >= 120):
-                yield f"{key}: {response['status']} after {waited:.0f} s, deadline {body.get('deadline_at')}"
+            if key not in case.readable:
+                continue
+            created, finished = _time(response["created_at"]), _time(response["finished_at"])
+            deadline = _deadline(case.body_of.get(key, {}), case.readable[key].topic, created)
+            if finished < deadline if response["status"] == "expired" else deadline < created:
+                yield f"{key}: {response['status']} {(finished - created).total_seconds():.1f} s after its arrival, deadline {deadline}"
 
 
 def unreadable_records_are_dead_letters(case: Case) -> Problems:
@@ -357,13 +375,41 @@ def calls_made_twice_were_cut_off(case: Case) -> Problems:
             yield f"call {call.n}: answered, paid and not booked, and no blow to its process explains it: {told}"
 
 
+def no_call_starts_after_its_deadline(case: Case) -> Problems:
+    """By the provider's log. A worker looks at the clock last, and then the call is on its way: no longer than `SLACK_S`, but for the time in
+    which the worker was frozen. Nothing else excuses it: whatever a server did to a worker, the worker can look again.
+    """
+    for call in case.evidence.calls:
+        if (late := _late_s(case, call)) > SLACK_S * _slower(case):
+            yield f"call {call.n}: arrived {late:.1f} s after its deadline, frozen processes allowed for"
+
+
+def _late_s(case: Case, call: Call) -> float:
+    """Seconds from its deadline to its arrival, less those in which a process that may have made it was frozen. Without a request that is
+    known: none, and another rule tells of it."""
+    asked = _asked_by(call)
+    if asked not in case.deadline_of:
+        return float("-inf")
+    deadline = case.deadline_of[asked].timestamp() - case.evidence.run["clock_s"]  # on the clock of calls and blows
+    frozen = dict.fromkeys((a.pid for row in case.rows_of.get(asked, []) for a in row.attempts), 0.0)
+    for blow in case.evidence.blows:
+        if blow.kind in FROZEN and blow.pid in frozen:
+            frozen[blow.pid] += max(0.0, min(blow.ended, call.arrived) - max(blow.began, deadline))
+    return call.arrived - deadline - max(frozen.values(), default=0.0)
+
+
+def _slower(case: Case) -> float:
+    """How many times longer than on a machine of our own anything may take here."""
+    return max(1.0, case.evidence.run["start_s"] / START_S)
+
+
 def _accounts_for(case: Case, attempt: Attempt, call: Call) -> bool:
     """This attempt may be of this call: settled without words, timed out after all of its time, or its process was hit during the call."""
     if attempt.state == "settled":
         return True
     if attempt.outcome == "timeout" and attempt.settled_at is not None:
         return (attempt.settled_at - attempt.opened_at).total_seconds() >= case.evidence.run["timeout_s"]
-    slower = max(1, case.evidence.run["start_s"] / START_S)
+    slower = _slower(case)
     began, ended = call.arrived - SLACK_S * slower, (call.ended or call.arrived) + SLACK_S * slower
     return any(
         began <= blow.ended + (AFTER_S * slower if blow.kind in TO_ALL else 0) and blow.began <= ended
@@ -479,6 +525,7 @@ RULES: Final[tuple[Callable[[Case], Problems], ...]] = (
     every_call_has_its_attempt,
     answers_are_those_of_their_calls,
     calls_made_twice_were_cut_off,
+    no_call_starts_after_its_deadline,
     every_call_is_bounded,
     cached_answers_stay_at_home,
     the_fleet_is_steady_again,
@@ -495,6 +542,11 @@ def figures(evidence: Evidence) -> Json:
     """What the run amounted to. A promise that nothing tested is no news, so these are looked at too."""
     case = Case(evidence)
     responses = [copies[0][1] for copies in case.endings.values() if copies]
+    hurried = [
+        copies[0][1]["status"]
+        for key, copies in case.endings.items()
+        if copies and key in case.body_of and _hurried(case.body_of[key], copies[0][1])
+    ]
     refused = [r["reason"]["code"] for found in case.responses.values() for _, r in found if r["reason"]]
     attempts = [a for row in evidence.rows.values() for a in row.attempts]
     return {
@@ -504,6 +556,8 @@ def figures(evidence: Evidence) -> Json:
         "by_status": dict(Counter(r["status"] for r in responses)),
         "by_source": dict(Counter(r["source"] for r in responses if r["source"])),
         "by_reason": dict(Counter(refused)),
+        "of_the_hurried": dict(Counter(hurried)),
+        "latest_call_s": round(max(0.0, *(_late_s(case, call) for call in evidence.calls)), 3),
         "copies_beyond_those_asked_for": sum(map(len, case.responses.values())) - sum(sum(s.copies) for s in case.readable.values()),
         "calls": len(evidence.calls),
         "faults": dict(Counter(c.fault for c in evidence.calls if c.fault)),
@@ -536,7 +590,7 @@ def _readable(sent: list[tuple[str, Json, bool]]) -> Readable:
         else:
             bodies.append(body)
             copies.append(1)
-    return Readable(tuple(bodies), tuple(copies), any(no for _, _, no in sent))
+    return Readable(tuple(bodies), tuple(copies), any(no for _, _, no in sent), sent[-1][0])
 
 
 def _by_key(records: tuple[Record, ...]) -> dict[str, list[tuple[bytes, Json]]]:
@@ -569,6 +623,15 @@ def _asked_by(call: Call) -> Asked:
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+def _deadline(body: Json, topic: str, arrived: datetime) -> datetime:
+    return _time(body["deadline_at"]) if "deadline_at" in body else arrived + TIME[topic]
+
+
+def _hurried(body: Json, response: Json) -> bool:
+    """It named a deadline, and came before it."""
+    return "deadline_at" in body and _time(response["created_at"]) < _time(body["deadline_at"])
 
 
 def _time(text: str) -> datetime:
