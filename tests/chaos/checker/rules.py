@@ -376,8 +376,8 @@ def calls_made_twice_were_cut_off(case: Case) -> Problems:
 
 
 def no_call_starts_after_its_deadline(case: Case) -> Problems:
-    """By the provider's log. A worker looks at the clock last, and then the call is on its way: no longer than `SLACK_S`, but for the time in
-    which the worker was frozen. Nothing else excuses it: whatever a server did to a worker, the worker can look again.
+    """By the provider's log. A worker looks at the clock last, and then the call is on its way: no longer than `SLACK_S`, but for the time
+    in which the worker was frozen. Nothing else excuses it: whatever a server did to a worker, the worker can look again.
     """
     for call in case.evidence.calls:
         if (late := _late_s(case, call)) > SLACK_S * _slower(case):
