@@ -51,3 +51,4 @@ def test_the_storms_put_the_promises_to_the_test(fleet: World) -> None:
     assert told["by_reason"]["budget_exceeded"]
     assert told["by_reason"]["request_id_conflict"]
     assert told["attempts"]["unconfirmed"]
+    assert told["of_the_hurried"]
