@@ -55,6 +55,8 @@ UNANSWERED = 4096
 """Questions without an answer that are remembered: the latest, more than a process has under way. The rest went to other workers, mostly.
 To lose one costs a wait and no call: what it was granted is held until it runs out, and then counts as `unconfirmed`."""
 
+LATE_S = 1.0
+"""Until the ledger is asked for the ending of a request whose deadline has passed here. Its clock decides, and may be behind ours."""
 LAST_WAIT_S = 3_600.0
 """The bulk lane's deadline is a day away: no attempt is kept longer than this."""
 NO_HEARTBEAT = "the last heartbeat is too old to send a call"
@@ -184,9 +186,9 @@ def make_call(
                     booked = settlement(event.facts, n, event.prompt.params, step, reserved, price, got)
                     if booked.outcome == NOT_SENT:
                         await kept.settle(booked)
-                        if may_call():
-                            return Retry("slot", 0)
-                        raise Unavailable("ledger", NO_HEARTBEAT)
+                        if not may_call():
+                            raise Unavailable("ledger", NO_HEARTBEAT)
+                        return Retry("slot", LATE_S if now() >= event.facts.deadline_at else 0)
                     observe(step.model, booked.outcome)
                     if why := overrun(booked, step, reserved):
                         overran(step.model, why)
@@ -220,12 +222,10 @@ def make_call(
 
     async def send(event: Compressed, step: Try, model: Model, slot: Slot) -> Reply | Failure:
         """What came of the call; `NOT_SENT` where no slot came free in time, or by now the heartbeat is too old to send it, or it is too
-        late: the ledger looked before the wait for the slot."""
-        before = now()
+        late: the ledger looked before the wait for the slot, and before its answer was on its way."""
         with suppress(NoSlot):
             await slot.take()
-        late = before < event.facts.deadline_at <= now()
-        if late or not (slot.taken and may_call()):
+        if not (slot.taken and may_call()) or now() >= event.facts.deadline_at:
             return Failure("error", NOT_SENT, "no")
         rests.tries(step.model)
         got = await complete(

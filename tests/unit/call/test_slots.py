@@ -12,7 +12,9 @@ import workers.call.slots
 from tests.provider import Provider
 from tests.unit.call.build import event
 from tests.unit.call.stage import Stage, finished, reason
+from workers.call.call import LATE_S
 from workers.call.slots import FLOW_S, NoSlot, Slots
+from workers.ledger.types import Granted
 from workers.outcomes import Outcome, Retry
 
 
@@ -149,11 +151,19 @@ async def test_a_grant_whose_deadline_passes_in_the_wait_for_a_slot_is_not_sent(
     await until_asked(stage, 3)
     await asyncio.sleep(1.1)
     answered.set()
-    assert await asking == Retry("slot", 0)
+    assert await asking == Retry("slot", LATE_S)
     await asyncio.gather(*tasks)
     assert [(s.state, s.outcome, s.cost) for s in stage.settled if s.request_id == "b"] == [("abandoned", "not_sent", 0)]
     assert reason(await stage(late)) == ("expired", "deadline_passed")
     assert len(server.calls) == 2
+
+
+async def test_a_grant_that_comes_after_the_deadline_is_not_sent(stage: Stage, server: Provider) -> None:
+    """The ledger was away, and answers the question from before the deadline."""
+    late = event(request_id="b", deadline_s=-1)
+    stage.scripted = [Granted(1, ())]
+    assert await stage(late) == Retry("slot", LATE_S)
+    assert ([(s.state, s.outcome) for s in stage.settled], len(server.calls)) == ([("abandoned", "not_sent")], 0)
 
 
 async def test_whose_patience_is_nearly_over_asks_only_with_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
