@@ -33,7 +33,8 @@ async def test_the_provider_is_away(
         fleet.provider.fault(times=None, **FAULTS[how])
     try:
         # The plan's three models take five failures in a row each, then they rest and nobody's attempts are spent but those of who tries.
-        requests = [r | {"deadline_at": later(OUTAGE_S + 300)} for r in questions(tenant, 12)]
+        # Before its last attempt a request waits for half of its time, so that is what may pass once the provider is back.
+        requests = [r | {"deadline_at": later(OUTAGE_S + 100)} for r in questions(tenant, 12)]
         hasty = question(tenant, "hasty", deadline_at=later(OUTAGE_S / 2))
         await topics.ask(*requests, hasty)
         cpu = Cpu(fleet, STAGES)
