@@ -59,9 +59,9 @@ image-test: install  ## build the image and run the fleet from it, where a conta
 	@if ! docker info >/dev/null 2>&1; then echo 'image-test: skipped, since no container engine answers'; else \
 	  docker build --quiet $(BUILD) -t $(IMAGE) . && IMAGE=$(IMAGE) $(BIN)/pytest --log-cli-level=INFO tests/deploy/test_image_runs.py; fi
 
-chaos: install   ## ten storms over a whole fleet, judged from outside, then every outage at full length; ARGS='--seed 7' for one storm
+chaos: install   ## ten storms over a whole fleet, judged from outside, then every outage and the budgets' processes at full length; ARGS='--seed 7' for one storm
 	$(BIN)/python -m tests.chaos $(ARGS)
-	$(if $(ARGS),,SCRIMP_TEST_LONG=1 $(BIN)/pytest tests/outage)
+	$(if $(ARGS),,SCRIMP_TEST_LONG=1 $(BIN)/pytest tests/outage tests/unit/ledger/budgets/test_budget_processes.py)
 
 mutations: install  ## break the runtime on purpose, in a copy, and show that the suite notices; ARGS=NAME for one
 	$(BIN)/python -m tests.mutations $(ARGS)

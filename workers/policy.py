@@ -39,6 +39,12 @@ def _decimal(value: Any) -> Any:
     return Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _no_yes(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not yes or no")
+    return value
+
+
 Number = Annotated[Decimal, BeforeValidator(_decimal), Field(allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -46,7 +52,7 @@ Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 def _per_million(value: Decimal) -> Decimal:
     if not 0 <= value <= 10_000:
         raise ValueError("must be dollars per million tokens, from 0 to 10000")
-    if 0 < value < Decimal("0.0001"):
+    if 0 < value < Decimal("0.001"):  # per token it would be 1000 dollars a million, more than any model asks
         raise ValueError(f"{value} looks like a price per token; write dollars per million tokens")
     return value
 
@@ -172,7 +178,7 @@ class Budget(_Part):
     """Aligned to the clock of `timezone`."""
     limit_usd: Number | None = Field(None, ge=0)
     """Dollars a window; 0 means none."""
-    limit_tokens: int | None = Field(None, ge=0)
+    limit_tokens: Annotated[int, BeforeValidator(_no_yes)] | None = Field(None, ge=0)
     """Input and output tokens a window."""
     degrade_at: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the limit from which requests go to cheaper tiers."""

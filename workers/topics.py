@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from schemas import Alert, Classified, Compressed, CostRecord, Finished, Missed, Request, Response
-from schemas.types import Lane
+from schemas.types import LANES, Lane
 
 MIB = 1 << 20
 MAX_EVENT_BYTES = 4 * MIB
@@ -66,3 +66,8 @@ TOPICS: tuple[Topic, ...] = (
 
 DELAYS: dict[Topic, timedelta] = {RETRY_10S: timedelta(seconds=10), RETRY_300S: timedelta(seconds=300)}
 """What a record in a delay topic waits for. One delay a topic, so that the head is always the next one due."""
+
+
+def full_names(prefix: str) -> dict[str, Topic]:
+    """Every topic of the fleet by its full name. What the policy gives to tenants is not among them."""
+    return {prefix + topic.on(lane): topic for topic in TOPICS for lane in (LANES if topic.lanes else LANES[:1])}

@@ -6,6 +6,7 @@ One process runs all stages, with keys in its environment and a policy that is c
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import signal
 import sys
@@ -121,6 +122,11 @@ async def test_nothing_of_prompts_and_keys_is_seen_outside(fleet: Fleet, topics:
     asked += [question(signed, "unsigned", PROMPT), question(f"{tenant}-keyless", "keyless", PROMPT)]
     asked += [question(tenant, "invalid", PROMPT) | {"params": {"temperature": PROMPT}, "tier": PROMPT}]
     await topics.ask(*asked)
+    by_name = question(signed, "signed", f"{tenant} and a name")
+    value = json.dumps(by_name).encode()
+    signature = "sha256=" + hmac.new(HMAC_KEY.encode(), value, "sha256").hexdigest()
+    await topics.publish("requests", value, headers=(("x-signature", signature.encode()),))
+    asked.append(by_name)
     for topic in ("requests", "classified", "missed", "compressed", "finished", "requests.bulk", "finished.bulk"):
         for value in (f'{{"messages": "{PROMPT}'.encode(), json.dumps({"facts": {"metadata": PROMPT}, "prompt": PROMPT}).encode()):
             await topics.publish(topic, value, headers=(("x-note", PROMPT.encode()), ("traceparent", PROMPT.encode())))
@@ -142,6 +148,7 @@ async def test_nothing_of_prompts_and_keys_is_seen_outside(fleet: Fleet, topics:
     seen["cost records"] = repr([r.value for r in topics.seen("costs")])
     assert len(topics.seen("dead")) >= 14
     assert {answers["unsigned"]["reason"]["code"], answers["keyless"]["reason"]["code"]} == {"bad_signature"}
+    assert answers["signed"]["status"] == "answered"
     for where, text in seen.items():
         for secret in (PROMPT, API_KEY, HMAC_KEY):
             assert secret not in text, f"{secret} stands in the {where}"

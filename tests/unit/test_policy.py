@@ -81,6 +81,7 @@ class TestErrors:
             ("budgets: [{scope: {}, window: day, limit_usd: .nan}]", "budgets.0.limit_usd: must be a finite number"),
             ("budgets: [{scope: {}, window: day, limit_usd: -1}]", "budgets.0.limit_usd: must be greater than or equal to 0"),
             ("budgets: [{scope: {}, window: day, limit_usd: true}]", "budgets.0.limit_usd: must be a number"),
+            ("budgets: [{scope: {}, window: day, limit_tokens: yes}]", "budgets.0.limit_tokens: must be a number, not yes or no"),
             ("budgets: [{scope: {}, window: day, limit_usd: lots}]", "budgets.0.limit_usd: must be a number"),
             ("timezone: Mars/Base", "timezone: 'Mars/Base' is not an IANA name such as Europe/Berlin"),
             ("timezone: ../etc/passwd", "timezone: '../etc/passwd' is not an IANA name such as Europe/Berlin"),
@@ -99,6 +100,10 @@ class TestErrors:
             (
                 "{litellm: openai/x, context: 1, price: {input: 0.00000015, output: 1}}",
                 "price.input: 1.5E-7 looks like a price per token; write dollars per million tokens",
+            ),
+            (
+                "{litellm: openai/x, context: 1, price: {input: 0.00015, output: 0.0006}}",
+                "price.input: 0.00015 looks like a price per token; write dollars per million tokens",
             ),
             (
                 "{litellm: openai/x, context: 1, price: {input: 1, output: -1}}",

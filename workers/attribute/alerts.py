@@ -81,18 +81,20 @@ def make_alerts(
     async def look() -> list[Unsent]:
         current = policy()
         rules, now = current.alerts, await watch.now()
-        today = window("day", current.timezone, now)
+        today, *before = lately("day", current.timezone, now)
         unpriced = dict(await watch.unpriced(today))
         if rates(current.models[current.reference]) is None:
             unpriced.setdefault(current.reference, 0)
-        await watch.store(
-            [
-                *budget_shares(await watch.usage(windows(current, now)), current),
-                *unconfirmed_spend(await watch.cut_off(today), today, rules.unconfirmed_usd),
-                *unknown_prices(unpriced, today),
-                *await spikes(today, current.timezone, rules.cost_spike),
-            ]
-        )
+        found = [
+            *budget_shares(await watch.usage(windows(current, now)), current),
+            *unknown_prices(unpriced, today),
+            *await spikes(today, current.timezone, rules.cost_spike),
+        ]
+        for day in (today, *before):
+            found += unconfirmed_spend(await watch.cut_off(day), day, rules.unconfirmed_usd)
+        for day in before:
+            found += unknown_prices(await watch.unpriced(day), day)
+        await watch.store(found)
         unsent = await watch.unsent()
         if unsent:
             await publish([Message(topics.ALERTS, each.scope, each.body) for each in unsent])
@@ -125,13 +127,15 @@ def make_refusals(watch: WatchPort, policy: Callable[[], Policy]) -> Callable[[S
 
 def windows(policy: Policy, now: datetime) -> set[tuple[Window, datetime]]:
     """The windows of the policy's budgets that run, or ended a short while ago: unit and start."""
-    found = set()
-    for unit in {budget.window for budget in policy.budgets}:
-        start, end = window(unit, policy.timezone, now)
-        while end > now - LATE:
-            found.add((unit, start))
-            start, end = window(unit, policy.timezone, start - MOMENT)
-    return found
+    return {(unit, start) for unit in {budget.window for budget in policy.budgets} for start, _ in lately(unit, policy.timezone, now)}
+
+
+def lately(unit: Window, timezone: str, now: datetime) -> Iterator[Span]:
+    """The window that runs, and those that ended a short while ago."""
+    start, end = window(unit, timezone, now)
+    while end > now - LATE:
+        yield start, end
+        start, end = window(unit, timezone, start - MOMENT)
 
 
 def budget_shares(counters: Sequence[Usage], policy: Policy) -> Iterator[Finding]:

@@ -34,7 +34,7 @@ from workers.runtime import metrics, tracing
 from workers.runtime.intake import Later, Record
 from workers.runtime.letters import dead_letter
 from workers.runtime.producer import Outgoing, Producer, Unpublishable
-from workers.topics import DEAD, DELAYS, FINISHED, Topic
+from workers.topics import DEAD, DELAYS, FINISHED, Topic, full_names
 
 log = logging.getLogger("scrimp.delivery")
 
@@ -75,7 +75,7 @@ def decoder(event: type[M]) -> Callable[[Record, str], M | Outcome]:
 
     def decode(record: Record, _trace_id: str) -> M | Outcome:
         if not record.value:
-            return Dead("empty_value", "an internal event has a value")
+            return Dead("undecodable", "an internal event has a value")
         try:
             return event.model_validate_json(record.value)
         except ValidationError as e:
@@ -107,6 +107,7 @@ class Delivery(Generic[E]):
         self._work = work
         self._producer = producer
         self._prefix = topic_prefix
+        self._own = full_names(topic_prefix)
         self._bury = bury
         self._limit = limit
         self._lately: deque[bool] = deque(maxlen=limit.of_last)
@@ -206,7 +207,7 @@ class Delivery(Generic[E]):
                 except Unpublishable as e:
                     await self._refused(group, outgoing, e)
                     # A tenant's own topic that is missing is that tenant's affair.
-                    refused += outgoing.topic.startswith(self._prefix)
+                    refused += outgoing.topic in self._own
         return refused
 
     async def _refused(self, group: _Group, outgoing: Outgoing, error: Unpublishable) -> None:

@@ -13,14 +13,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
-from schemas.types import LANES
 from workers.outcomes import Unavailable
 from workers.policy import Policy, PolicyError, Tenant
 from workers.runtime import refused
 from workers.runtime.connect import client_options
 from workers.runtime.knock import knock
 from workers.settings import Kafka
-from workers.topics import RESPONSES, TOPICS, Topic
+from workers.topics import RESPONSES, Topic, full_names
 
 
 class ProvisionError(RuntimeError):
@@ -29,9 +28,8 @@ class ProvisionError(RuntimeError):
 
 def wanted(kafka: Kafka, policy: Policy | None = None) -> dict[str, Topic]:
     """Every topic of the fleet by its full name; with a policy, also the response topics that it gives to tenants."""
-    own = {kafka.topic_prefix + topic.on(lane): topic for topic in TOPICS for lane in (LANES if topic.lanes else LANES[:1])}
     tenants = policy.tenants.values() if policy else ()
-    return own | {t.responses_topic: RESPONSES for t in tenants if isinstance(t, Tenant) and t.responses_topic}
+    return full_names(kafka.topic_prefix) | {t.responses_topic: RESPONSES for t in tenants if isinstance(t, Tenant) and t.responses_topic}
 
 
 def check_tenants(policy: Policy, kafka: Kafka, there: Collection[str]) -> None:
@@ -40,10 +38,10 @@ def check_tenants(policy: Policy, kafka: Kafka, there: Collection[str]) -> None:
     Raises:
         PolicyError: it is not. Its responses would have nowhere to go, or would come back as requests.
     """
-    own = {name for name, topic in wanted(kafka).items() if topic is not RESPONSES}
+    fleets = {name for name, topic in full_names(kafka.topic_prefix).items() if topic is not RESPONSES}
     for name, tenant in policy.tenants.items():
         topic = tenant.responses_topic if isinstance(tenant, Tenant) else None
-        if topic in own:
+        if topic in fleets:
             raise PolicyError(f"tenants.{name}.responses_topic: {topic} is a topic of the fleet's own")
         if topic and topic not in there:
             raise PolicyError(f"tenants.{name}.responses_topic: there is no topic {topic}; run `scrimp topics apply`, or mend the name")

@@ -12,10 +12,20 @@ import pytest
 
 from schemas import Finished, Reason
 from tests.unit.attribute.books import ended, facts
-from workers.attribute.alerts import budget_shares, days_before, feature_cost_spikes, make_refusals, mean_by_feature, refused, windows
+from workers.attribute.alerts import (
+    budget_shares,
+    days_before,
+    feature_cost_spikes,
+    make_alerts,
+    make_refusals,
+    mean_by_feature,
+    refused,
+    windows,
+)
 from workers.ledger.alerts import Finding
 from workers.ledger.budgets import window
-from workers.ledger.readings import Usage
+from workers.ledger.readings import CutOff, Span, Usage
+from workers.ledger.types import Rates
 from workers.policy import Policy, parse
 
 NOON = datetime(2026, 3, 29, 10, 0, 30, tzinfo=UTC)  # 12:00:30 in Berlin, on the day that has 23 hours
@@ -133,6 +143,47 @@ def test_windows_that_ended_a_moment_ago_are_looked_at() -> None:
     starts = sorted(start for unit, start in found if unit == "minute")
     assert starts == [NOON.replace(second=0) - timedelta(minutes=i) for i in (5, 4, 3, 2, 1, 0)]
     assert [start for unit, start in found if unit == "day"] == [datetime(2026, 3, 28, 23, tzinfo=UTC)]
+
+
+class JustAfterMidnight(Watch):
+    """Yesterday's last calls were cut off, and one was made without a price; they are found out only now."""
+
+    def __init__(self, after: timedelta) -> None:
+        super().__init__()
+        self.at = window("day", "Europe/Berlin", NOON)[0] + after
+        self.yesterday = window("day", "Europe/Berlin", self.at - timedelta(hours=1))
+
+    async def now(self) -> datetime:
+        return self.at
+
+    async def usage(self, _windows: object) -> list[Any]:
+        return []
+
+    async def cut_off(self, day: Span) -> dict[str, CutOff]:
+        return {"acme": CutOff(3, Decimal(5))} if day == self.yesterday else {}
+
+    async def unpriced(self, day: Span) -> dict[str, int]:
+        return {"secret": 2} if day == self.yesterday else {}
+
+    async def spent_by_feature(self, _day: Span) -> dict[str, Decimal]:
+        return {}
+
+    async def unsent(self) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize(("after", "told"), [(timedelta(minutes=4), True), (timedelta(minutes=6), False)])
+async def test_what_is_found_out_just_after_midnight_is_told_of_yesterday(after: timedelta, *, told: bool) -> None:
+    watch = JustAfterMidnight(after)
+    current = policy(EVERY)
+    rates = Rates(Decimal(1), Decimal(1), Decimal(1), Decimal(1), "policy")
+
+    async def publish(_messages: object) -> None:
+        raise AssertionError("nothing is unsent")
+
+    await make_alerts(watch, lambda: current, lambda _model: rates, publish, spikes_every_s=60)()  # type: ignore[arg-type]
+    found = {(f.kind, f.starts_at) for f in watch.stored}
+    assert found == ({(kind, watch.yesterday[0]) for kind in ("unconfirmed_spend", "price_unknown")} if told else set())
 
 
 def test_the_days_before_are_days_of_the_clock() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -256,12 +257,22 @@ async def test_a_refused_response_is_a_dead_letter_and_its_cost_record_still_goe
     assert [o.topic for o in producer.sent] == ["llm.dead", "llm.costs"]
 
 
-async def test_a_topic_of_dead_letters_stops_the_stage() -> None:
+@pytest.mark.parametrize(("topic", "stops"), [("acme.responses", False), ("llm.acme.responses", False), ("llm.responses", True)])
+async def test_a_topic_of_a_tenant_that_refuses_stops_nobody(topic: str, *, stops: bool) -> None:
+    out = Emit((Message(RESPONSES, "acme/r-1", b"r", topic_name=topic),))
+    delivery = make(answer(out), Memory(refuse=lambda o: o.topic == topic), stage="attribute", limit=DeadLimit(of_last=20, at_least=10))
+    with pytest.raises(Fatal, match="10 of the last 10 records") if stops else nullcontext():
+        for n in range(50):
+            await delivery.deliver([record(offset=n)])
+
+
+@pytest.mark.parametrize("junk", [b"junk", b"", None])
+async def test_a_topic_of_dead_letters_stops_the_stage(junk: bytes | None) -> None:
     delivery = make(answer(), Memory(), limit=DeadLimit(of_last=20, at_least=10))
     for n in range(10):
-        assert await delivery.deliver([Rec(b"junk", offset=n)]) == [], "what is written may be committed"
+        assert await delivery.deliver([Rec(junk, offset=n)]) == [], "what is written may be committed"
     with pytest.raises(Fatal, match="10 of the last 10 records"):
-        await delivery.deliver([Rec(b"junk", offset=10)])
+        await delivery.deliver([Rec(junk, offset=10)])
 
 
 async def test_what_users_write_stops_nobody() -> None:
