@@ -39,12 +39,6 @@ def _decimal(value: Any) -> Any:
     return Decimal(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _no_yes(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not yes or no")
-    return value
-
-
 Number = Annotated[Decimal, BeforeValidator(_decimal), Field(allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -178,12 +172,19 @@ class Budget(_Part):
     """Aligned to the clock of `timezone`."""
     limit_usd: Number | None = Field(None, ge=0)
     """Dollars a window; 0 means none."""
-    limit_tokens: Annotated[int, BeforeValidator(_no_yes)] | None = Field(None, ge=0)
+    limit_tokens: int | None = Field(None, ge=0)
     """Input and output tokens a window."""
     degrade_at: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the limit from which requests go to cheaper tiers."""
     on_exceed: Literal["reject", "wait"] = "reject"
     """wait: in the bulk lane, until the window ends."""
+
+    @field_validator("limit_tokens", mode="before")
+    @classmethod
+    def _no_yes(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("must be a number, not yes or no")
+        return value
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
