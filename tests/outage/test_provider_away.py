@@ -47,6 +47,7 @@ async def test_the_provider_is_away(
         assert (found.alive, found.ready, found.wrong) == (200, 200, []), "the stage itself lacks nothing"
         assert _failed(fleet) > failed_before
         assert len(fleet.provider.calls()) - calls_before <= MOST_ATTEMPTS * (len(requests) + 1)
+        await topics.catch_up()
         ended = topics.responses(tenant)
         assert set(ended) <= {f"{tenant}/hasty"}, "nobody is given up while there is time"
     finally:

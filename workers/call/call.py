@@ -144,7 +144,9 @@ def make_call(
             if isinstance(step, Wait):
                 left = (event.facts.deadline_at - now()).total_seconds()
                 if step.resting and left > 0:
-                    return Retry(step.why, min(step.seconds, left))  # at its deadline the ledger says that it is too late
+                    # Who has just spent one of the last attempts waits for longer than the rest, or comes back in time to spend the next.
+                    seconds = spread(step.seconds, left, attempts_left(plan, attempts)) if pauses else step.seconds
+                    return Retry(step.why, min(seconds, left))  # at its deadline the ledger says that it is too late
                 if pauses and not step.resting:
                     seconds = max(min(pauses.values()), spread(step.seconds, left, attempts_left(plan, attempts)))
                     return Retry(step.why, seconds) if seconds < left else ending(event, give_up(attempts), attempts)

@@ -5,7 +5,8 @@ So resuming after a crash needs nothing remembered: the ledger's attempts say wh
 - It starts in the plan's tier. An answer that fails its check goes one tier up, if the plan allows a cascade.
 - A model that fails hands over to the next one of its tier, and the last of a tier to the tier above.
 - A prompt that does not fit goes to the first model, upward, whose window holds it.
-- Where all are down for the moment, it waits and goes round again; a model that is down for good is left out.
+- Where all are down for the moment, it waits and goes round again; a model that is down for good is left out. Each of the last two attempts
+  is waited for.
 - A model that rests is passed over like one that has failed; where all rest, the request waits, and spends no attempt.
 - A forced tier is never left. Every call counts as an attempt, and so does one that was cut off; one that never left does not. Out of
   attempts, the best answer goes out, or none.
@@ -27,6 +28,8 @@ from workers.policy import Model
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
+LAST = 2
+"""Attempts that are kept for later where every model has failed: one after the other they would be gone long before the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def next_step(
     if not fitting:
         told = f"{prompt_tokens} tokens of prompt and the answer fit no model's window"
         return give_up(attempts, Fail("context_too_long", told))
-    return _first_alive(fitting, attempts, resting) or give_up(attempts)
+    return _first_alive(fitting, attempts, resting, attempts_left(plan, attempts)) or give_up(attempts)
 
 
 def attempts_left(plan: Plan, attempts: Sequence[Attempt]) -> int:
@@ -129,8 +132,9 @@ def _fitting(tries: Sequence[Try], models: Mapping[str, Model], attempts: Sequen
     ]
 
 
-def _first_alive(tries: Sequence[Try], attempts: Sequence[Attempt], resting: Mapping[str, float]) -> Try | Wait | None:
-    """The first of those that failed least; a wait before everybody is asked once more; None when all are down for good."""
+def _first_alive(tries: Sequence[Try], attempts: Sequence[Attempt], resting: Mapping[str, float], left: int) -> Try | Wait | None:
+    """The first of those that failed least; a wait before everybody is asked once more, and before each of the last attempts; None when all
+    are down for good."""
     failed = [a for a in attempts if a.verdict == "error" and a.outcome != NOT_SENT]
     for_good = {a.model for a in failed if a.outcome not in TRANSIENT}
     alive = [t for t in tries if t.model not in for_good]
@@ -143,7 +147,7 @@ def _first_alive(tries: Sequence[Try], attempts: Sequence[Attempt], resting: Map
     alive = awake
     fewest = min(times[t.model] for t in alive)
     first = next(t for t in alive if times[t.model] == fewest)
-    if fewest == 0 or any(times[t.model] > fewest for t in alive):
+    if fewest == 0 or (left > LAST and any(times[t.model] > fewest for t in alive)):
         return first
     last = next(a.outcome for a in reversed(failed) if a.model in {t.model for t in alive})
     return Wait(min(FIRST_WAIT_S * 2 ** (fewest - 1), LONGEST_WAIT_S), last or "provider", first)

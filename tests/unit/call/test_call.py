@@ -18,6 +18,8 @@ from tests.provider import Provider
 from tests.unit.call.build import attempt, event, plan, policy
 from tests.unit.call.stage import Stage, finished, in_the_books, reason
 from workers.call import call, kept
+from workers.call.failures import Failure
+from workers.call.rest import FIRST_REST_S, TRIP
 from workers.ledger.types import (
     Answer,
     Ask,
@@ -157,6 +159,21 @@ async def test_it_never_waits_beyond_the_deadline(stage: Stage, server: Provider
     server.faults.add("rate_limit", retry_after=500, times=None)
     assert reason(await stage(event())) == ("failed", "provider_error")
     assert len(server.calls) == 3
+
+
+async def test_who_has_few_attempts_left_outwaits_a_rest(stage: Stage, server: Provider) -> None:
+    """Else it would come back when the rest of its model is over, and spend its last attempts while the outage goes on."""
+    server.faults.add("server_error", times=None)
+    for _ in range(TRIP - 1):
+        stage.rests.saw("mini", Failure("error", "server_error", "answered"))
+    asked = event(plan=plan(models={"light": ("mini",)}, max_attempts=3), deadline_s=100)
+    first = await stage(asked)
+    assert isinstance(first, Retry)
+    assert 20 < first.after < 30, "a quarter of its time, with two left"
+    second = await stage(asked)
+    assert isinstance(second, Retry)
+    assert second.after <= FIRST_REST_S, "it has spent none this time"
+    assert len(server.calls) == 1
 
 
 async def test_out_of_attempts(stage: Stage, server: Provider) -> None:

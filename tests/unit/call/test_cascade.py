@@ -247,3 +247,19 @@ def test_for_any_providers(p: Plan, tokens: int, results: list[tuple[str | None,
     for i, made in enumerate(attempts):
         if made.verdict == "context" or (made.verdict == "error" and made.outcome not in TRANSIENT | {NOT_SENT}):
             assert made.model not in {t.model for t in tries[i + 1 :]}
+
+
+@pytest.mark.parametrize(("most", "waits"), [(7, False), (6, True)])
+def test_each_of_the_last_attempts_is_waited_for_where_every_model_has_failed(most: int, *, waits: bool) -> None:
+    """Also where one has failed less often than another: rests make them come up at different times."""
+    p = plan(models={"light": ("mini",), "standard": ("middle",), "heavy": ("large",)}, max_attempts=most)
+    failed = [("light", "mini"), ("standard", "middle"), ("heavy", "large"), ("light", "mini")]
+    before = [attempt(n, tier, model, "error", "rate_limited") for n, (tier, model) in enumerate(failed, 1)]
+    then = Try("standard", "middle", 100)
+    step = after(p, *before)
+    assert step == (Wait(1.0, "rate_limited", then) if waits else then)
+
+
+def test_a_model_that_has_not_failed_is_not_waited_for() -> None:
+    p = plan(models={"light": ("mini",), "standard": ("middle",)}, max_attempts=2)
+    assert after(p, attempt(1, "light", "mini", "error", "rate_limited")) == Try("standard", "middle", 100)
