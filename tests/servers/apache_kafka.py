@@ -1,7 +1,8 @@
 """Apache Kafka without a container engine: the published jars on the Java that is there, one KRaft node on loopback.
 
 `why_not()` names what is missing. `jars()` asks Maven once and keeps the folder; with the folder there, no network is needed. A download
-that fails raises `NotReady` with Maven's words.
+that fails raises `NotReady` with Maven's words. `python -m tests.servers.apache_kafka` does that beforehand, and lets one broker leave its
+classes as Java reads them fastest: each start after that costs half the CPU. Tests need neither to have been done.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from tests.servers.process import NotReady, free_port
+from tests.servers.kafka_ready import coordinates
+from tests.servers.process import NotReady, Process, free_port
 
 VERSION = "4.4.0"
 JAVA_NEEDED = 17
@@ -24,6 +26,8 @@ POM = Path(__file__).parent / "kafka_jars" / "pom.xml"
 
 # A broker that lives for a minute: compiling well and collecting in parallel cost more than they give.
 JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+
+CLASSES = "classes.jsa"
 
 ONE_NODE = {
     "process.roles": "broker,controller",
@@ -108,6 +112,24 @@ def _download(cache: Path, folder: Path) -> None:
         (Path(fresh) / "jars").rename(folder)
 
 
+def java(jars: Path, logging: Path) -> list[str]:
+    """How each of Kafka's programs begins. Classes that another Java has left are passed over in silence."""
+    classes = jars / CLASSES
+    left = [f"-XX:SharedArchiveFile={classes}", "-Xlog:disable"] if classes.exists() else []
+    return ["java", *JVM, *left, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{jars}/*"]
+
+
+def _leave_classes(jars: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=jars) as folder:
+        port = free_port()
+        name, *arguments = command(jars, Path(folder), port)
+        leaving = [name, f"-XX:ArchiveClassesAtExit={folder}/{CLASSES}", *arguments]
+        broker = Process(leaving, Path(folder) / "server.log", lambda: coordinates(f"127.0.0.1:{port}"))
+        broker.start()
+        broker.stop(60)
+        (Path(folder) / CLASSES).rename(jars / CLASSES)
+
+
 def command(jars: Path, data: Path, port: int) -> list[str]:
     """Format `data` as the records' folder of a broker on 127.0.0.1:`port`; the command line that runs it, now and after every stop.
 
@@ -125,12 +147,29 @@ def command(jars: Path, data: Path, port: int) -> list[str]:
     config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
     logging = data / "log4j2.properties"
     logging.write_text(LOGGING)
-    java = ["java", *JVM, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{jars}/*"]
+    begin = java(jars, logging)
 
     # The first byte is zero, so that the id never begins with "-", which the tool would read as an option.
     cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
-    tool = [*java, "-Xmx64m", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+    tool = [*begin, "-Xmx64m", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
     done = subprocess.run(tool, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotReady(f"Kafka could not format {data}:\n{(done.stdout + done.stderr)[-2000:]}")
-    return [*java, "-Xmx256m", "kafka.Kafka", str(config)]
+    return [*begin, "-Xmx256m", "kafka.Kafka", str(config)]
+
+
+def prepare() -> str | None:
+    """What tests would do or do without: get the jars, and the classes that one broker leaves. Why it could not, or None."""
+    if missing := why_not():
+        return missing
+    try:
+        if not (jars() / CLASSES).exists():
+            _leave_classes(jars())
+    except NotReady as e:
+        return str(e)
+    return None
+
+
+if __name__ == "__main__":
+    if why := prepare():
+        print(f"no Apache Kafka from Maven Central for the tests: {why}")  # noqa: T201  for who installs

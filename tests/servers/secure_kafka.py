@@ -28,7 +28,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
 from tests.servers import apache_kafka
-from tests.servers.apache_kafka import JVM, LOGGING, ONE_NODE
+from tests.servers.apache_kafka import LOGGING, ONE_NODE
 from tests.servers.kafka import Broker
 from tests.servers.kafka_ready import coordinates
 from tests.servers.process import NotReady, Process, free_port
@@ -110,7 +110,7 @@ def _command(folder: Path, ports: Mapping[str, str], passwords: Mapping[str, str
     config, logging = folder / "server.properties", folder / "log4j2.properties"
     config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
     logging.write_text(LOGGING)
-    java = ["java", *JVM, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{apache_kafka.jars()}/*"]
+    java = apache_kafka.java(apache_kafka.jars(), logging)
     cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
     scram = [
         part
