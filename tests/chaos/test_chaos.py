@@ -1,4 +1,5 @@
-"""Three storms in short form over one fleet, each judged by the checker. `make chaos` runs ten in full length.
+"""The first storm in short form, judged by the checker. CI adds the other two (`make chaos ARGS='--short …'`); `make chaos` runs ten in
+full length.
 
 On a broker and a database that keep their records, and that are ours to crash; skipped where there are none and none are required.
 """
@@ -18,13 +19,15 @@ from tests.servers.kafka import Broker
 from tests.servers.postgres import NoServer
 from tests.servers.required import required
 
+SEED = SEEDS[0]
+
 
 @pytest.fixture(scope="module")
 def fleet(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     if not kafka.durable:
         pytest.skip(f"{kafka.title} would come back without its records")
     try:
-        with postgres() as database, world(SEEDS, SHORT, kafka, database, tmp_path_factory.mktemp("chaos"), print) as fleet:
+        with postgres() as database, world([SEED], SHORT, kafka, database, tmp_path_factory.mktemp("chaos"), print) as fleet:
             yield fleet
     except NoServer as error:
         if required("postgres"):
@@ -33,19 +36,18 @@ def fleet(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_storm_breaks_no_promise(seed: int, fleet: World) -> None:
-    asyncio.run(storm(fleet, seed))
+def test_a_storm_breaks_no_promise(fleet: World) -> None:
+    asyncio.run(storm(fleet, SEED))
 
     evidence = asyncio.run(gather(fleet.folder))
     print(figures(evidence))
     problems = {rule: found for rule, found in judge(evidence).items() if found}
-    assert not problems, f"replay: make chaos ARGS='--short --seed {seed}'"
+    assert not problems, f"replay: make chaos ARGS='--short --seed {SEED}'"
 
 
-def test_the_storms_put_the_promises_to_the_test(fleet: World) -> None:
+def test_the_storm_puts_the_promises_to_the_test(fleet: World) -> None:
     told = figures(asyncio.run(gather(fleet.folder)))
-    assert told["blows"]["kill"] >= len(SEEDS)
+    assert told["blows"]["kill"]
     assert told["unreadable"]
     assert told["by_status"]["answered"] > told["sent"] / 3
     assert told["by_reason"]["budget_exceeded"]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.required import required
 from workers.settings import NOT_OURS, PREFIX
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +138,7 @@ def ups() -> Iterator[list[Up]]:
 
 
 @pytest.mark.timeout(1000)
+@pytest.mark.skipif(not required("compose"), reason="minutes, and a fleet of its own: `make deploy-test` does it")
 def test_the_readme_and_the_quickstart_from_top_to_bottom(terminal: Terminal, ups: list[Up], tmp_path: Path) -> None:
     made = []
     for page in ("README.md", "docs/quickstart.md"):
