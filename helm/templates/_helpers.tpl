@@ -94,7 +94,56 @@ securityContext: {{- toYaml .Values.securityContext | nindent 2 }}
 {{- end -}}
 
 {{- /*
-The environment of a pod. `root`; `needs`: a list of kafka, topics, policy, http, qdrant, ledger, providers, signing, encoder; `hook`.
+`sasl` and `tls` of Kafka as one pod has them: the values of all, with those of its own user over them. `root`, `user`, and `key`: where that
+user stands in the values. What contradicts ends the rendering here.
+*/ -}}
+{{- define "scrimp.kafkaOf" -}}
+{{- $user := .user -}}
+{{- $key := .key -}}
+{{- $kafka := deepCopy (pick .root.Values.kafka "securityProtocol" "sasl" "tls") -}}
+{{- if $user -}}
+{{- $sasl := $kafka.sasl -}}
+{{- range list "username" "usernameKey" "passwordKey" -}}
+{{- if hasKey $user . -}}
+{{- if not $sasl.mechanism -}}
+{{- fail (printf "%s.%s: kafka.sasl.mechanism is empty, so nobody signs in with a name" $key .) -}}
+{{- end -}}
+{{- $_ := set $sasl . (get $user .) -}}
+{{- end -}}
+{{- end -}}
+{{- range list "certKey" "keyKey" -}}
+{{- if hasKey $user . -}}
+{{- if not (hasSuffix "SSL" $kafka.securityProtocol) -}}
+{{- fail (printf "%s.%s: kafka.securityProtocol %s has no TLS; use SSL or SASL_SSL" $key . $kafka.securityProtocol) -}}
+{{- end -}}
+{{- $_ := set $kafka.tls . (get $user .) -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (empty $kafka.tls.certKey) (empty $kafka.tls.keyKey) -}}
+{{- fail (printf "%s.certKey and %s.keyKey: the client's certificate and its key go together" $key $key) -}}
+{{- end -}}
+{{- if and (hasKey $user "username") (hasKey $user "usernameKey") -}}
+{{- fail (printf "%s.username and %s.usernameKey: give one of them" $key $key) -}}
+{{- end -}}
+{{- if not (or $sasl.mechanism $kafka.tls.certKey) -}}
+{{- fail (printf "%s: kafka has neither users nor client certificates (kafka.sasl.mechanism, kafka.tls.certKey)" $key) -}}
+{{- end -}}
+{{- if hasKey $user "usernameKey" -}}
+{{- $_ := set $sasl "username" "" -}}
+{{- else if and $sasl.mechanism $sasl.username (not (hasKey $user "username")) -}}
+{{- fail (printf "%s.username: is missing, and kafka.sasl.username, %s, is another user; or give usernameKey" $key $sasl.username) -}}
+{{- end -}}
+{{- with $user.existingSecret -}}
+{{- $_ := set $sasl "existingSecret" . -}}
+{{- $_ := set $kafka.tls "clientSecret" . -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $kafka -}}
+{{- end -}}
+
+{{- /*
+The environment of a pod. `root`; `needs`: a list of kafka, topics, policy, http, qdrant, ledger, providers, signing, encoder; `hook`;
+`kafka`: how it gets into Kafka, from `scrimp.kafkaOf`.
 Every name that is set here stands in `scrimp.owned`, so that no `env` can set it a second time.
 */ -}}
 {{- define "scrimp.env" -}}
@@ -108,7 +157,7 @@ Every name that is set here stands in `scrimp.owned`, so that no `env` can set i
 - {name: SCRIMP_KAFKA__SECURITY_PROTOCOL, value: {{ $v.kafka.securityProtocol }}}
 - {name: SCRIMP_KAFKA__TOPIC_PREFIX, value: {{ $v.kafka.topicPrefix | quote }}}
 - {name: SCRIMP_KAFKA__GROUP_PREFIX, value: {{ $v.kafka.groupPrefix | quote }}}
-{{- with $v.kafka.sasl }}
+{{- with .kafka.sasl }}
 {{- if .mechanism }}
 - {name: SCRIMP_KAFKA__SASL_MECHANISM, value: {{ .mechanism }}}
 {{- if .username }}
@@ -119,7 +168,7 @@ Every name that is set here stands in `scrimp.owned`, so that no `env` can set i
 {{ include "scrimp.secretEnv" (dict "root" $root "name" "SCRIMP_KAFKA__SASL_PASSWORD" "secret" .existingSecret "key" .passwordKey) }}
 {{- end }}
 {{- end }}
-{{- with $v.kafka.tls }}
+{{- with .kafka.tls }}
 {{- if .caKey }}
 - {name: SCRIMP_KAFKA__SSL_CA_FILE, value: /etc/scrimp/kafka/ca.crt}
 {{- end }}
@@ -175,7 +224,7 @@ Every name that is set here stands in `scrimp.owned`, so that no `env` can set i
 {{- /* The directory, never a subPath: a file that is mounted by itself is not changed when the ConfigMap is. */}}
 - {name: policy, mountPath: /etc/scrimp/policy, readOnly: true}
 {{- end }}
-{{- with .root.Values.kafka.tls }}
+{{- with .kafka.tls }}
 {{- if and (has "kafka" $.needs) (or .caKey .certKey) }}
 - {name: kafka-tls, mountPath: /etc/scrimp/kafka, readOnly: true}
 {{- end }}
@@ -193,7 +242,7 @@ Every name that is set here stands in `scrimp.owned`, so that no `env` can set i
 - {name: policy, configMap: {name: {{ . }}}}
 {{- end }}
 {{- end }}
-{{- with .root.Values.kafka.tls }}
+{{- with .kafka.tls }}
 {{- if and (has "kafka" $.needs) (or .caKey .certKey) }}
 - name: kafka-tls
   projected:

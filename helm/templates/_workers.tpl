@@ -1,6 +1,6 @@
 {{- /*
 Every lane of every stage that runs, as a list of: key, name, stage, lane, component labels, args, w (defaults with the lane's values over
-them), needs, consumers (full names), scaled (by KEDA or HPA), window, drain, grace, env. What contradicts ends the rendering here.
+them), needs, kafka (`scrimp.kafkaOf`), consumers (full names), scaled (by KEDA or HPA), window, drain, grace, env. What contradicts ends the rendering here.
 */ -}}
 {{- define "scrimp.workers" -}}
 {{- include "scrimp.check" . -}}
@@ -28,6 +28,7 @@ them), needs, consumers (full names), scaled (by KEDA or HPA), window, drain, gr
   "args" (eq $lane "both" | ternary (list "run" $stage) (list "run" $stage "--lane" $lane))
   "w" $w
   "needs" (concat (list "kafka" "policy" "http") $facts.needs)
+  "kafka" (include "scrimp.kafkaOf" (dict "root" $ "user" $w.kafkaUser "key" (printf "stages.%s.%s.kafkaUser" $stage $lane)) | fromYaml)
   "consumers" $consumers
   "scaled" (and $facts.scales (ne $mode "none"))
   "window" ($w.window | default $facts.window | int)

@@ -19,6 +19,7 @@ def lane(stage: str = "call", which: str = "bulk", **values: Any) -> dict[str, A
 
 
 KEDA: dict[str, Any] = {"autoscaling": {"mode": "keda"}}
+SCRAM: dict[str, Any] = {"kafka": {"securityProtocol": "SASL_SSL", "sasl": {"mechanism": "SCRAM-SHA-512", "username": "scrimp"}}}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,9 @@ KEDA: dict[str, Any] = {"autoscaling": {"mode": "keda"}}
         (lane(env={"SCRIMP_CALL__TIMEOUT_S": 90}), ["/stages/call/bulk/env/SCRIMP_CALL__TIMEOUT_S"]),
         (lane(extraEnv=[{"name": "A", "vale": "b"}]), ["/stages/call/bulk/extraEnv/0", "vale"]),
         ({"defaults": {"maxReplica": 2}}, ["/defaults", "maxReplica"]),
+        (lane(kafkaUser={"user": "call"}), ["/stages/call/bulk/kafkaUser", "user"]),
+        ({"topics": {"kafkaUser": {"passwordKey": ""}}}, ["/topics/kafkaUser/passwordKey"]),
+        ({"monitoring": {"prometheusRule": {"runbookUrl": "https://a/#b"}}}, ["/monitoring/prometheusRule/runbookUrl"]),
         ({"providerKeys": {"names": ["sk-123"]}}, ["/providerKeys/names/0"]),
     ],
     ids=str,
@@ -118,6 +122,29 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
             {"kafka": {"securityProtocol": "SSL", "tls": {"certKey": "user.crt"}}},
             "kafka.tls.certKey and kafka.tls.keyKey: the client's certificate and its key go together",
         ),
+        (lane(kafkaUser={"existingSecret": "call"}), "stages.call.bulk.kafkaUser: kafka has neither users nor client certificates"),
+        (
+            lane(kafkaUser={"passwordKey": "p"}),
+            "stages.call.bulk.kafkaUser.passwordKey: kafka.sasl.mechanism is empty, so nobody signs in with a name",
+        ),
+        (
+            lane(kafkaUser={"certKey": "c", "keyKey": "k"}),
+            "stages.call.bulk.kafkaUser.certKey: kafka.securityProtocol PLAINTEXT has no TLS; use SSL or SASL_SSL",
+        ),
+        (
+            {"kafka": {"securityProtocol": "SSL"}} | lane(kafkaUser={"certKey": "c"}),
+            "stages.call.bulk.kafkaUser.certKey and stages.call.bulk.kafkaUser.keyKey: the client's certificate and its key go together",
+        ),
+        (
+            SCRAM | lane(kafkaUser={"username": "u", "usernameKey": "k"}),
+            "stages.call.bulk.kafkaUser.username and stages.call.bulk.kafkaUser",
+        ),
+        (
+            SCRAM | lane(kafkaUser={"existingSecret": "call"}),
+            "stages.call.bulk.kafkaUser.username: is missing, and kafka.sasl.username, scrimp, is another user; or give usernameKey",
+        ),
+        ({"topics": {"kafkaUser": {"existingSecret": "t"}}}, "topics.kafkaUser: kafka has neither users nor client certificates"),
+        ({"test": {"kafkaUser": {"existingSecret": "t"}}}, "test.kafkaUser: kafka has neither users nor client certificates"),
         ({"policy": {"inline": POLICY, "existingConfigMap": "p"}}, "policy.inline and policy.existingConfigMap: give one of them"),
         ({"policy": {"inline": "models: {"}}, "policy.inline: not YAML"),
         ({"policy": {"inline": "- a list"}}, "policy.inline: not YAML"),

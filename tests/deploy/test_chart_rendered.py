@@ -379,6 +379,67 @@ def test_keda_signs_in_as_the_workers_do() -> None:
     assert of(render({"autoscaling": {"mode": "keda"}}), "TriggerAuthentication") == {}
 
 
+def kafka_user(container: dict[str, Any]) -> dict[str, Any]:
+    """The name and the password that it has, and where those come from that are in a Secret."""
+    return {
+        e["name"].rpartition("__")[2]: e.get("value") or tuple(e["valueFrom"]["secretKeyRef"].values())
+        for e in container["env"]
+        if e["name"] in ("SCRIMP_KAFKA__SASL_USERNAME", "SCRIMP_KAFKA__SASL_PASSWORD")
+    }
+
+
+def test_a_kafka_user_of_a_lanes_own() -> None:
+    found = {where: [kafka_user(c) for c in containers(pod)] for where, pod in pods(scenario("keda-users"))}
+    own = {
+        "Deployment/scrimp-call": {"SASL_USERNAME": "scrimp-call", "SASL_PASSWORD": ("scrimp-call", "password")},
+        "Deployment/scrimp-call-bulk": {"SASL_USERNAME": ("scrimp-call-bulk", "name"), "SASL_PASSWORD": ("scrimp-call-bulk", "word")},
+        "Deployment/scrimp-attribute": {"SASL_USERNAME": "scrimp-attribute", "SASL_PASSWORD": ("scrimp-attribute", "password")},
+        "Job/scrimp-topics": {"SASL_USERNAME": "scrimp-topics", "SASL_PASSWORD": ("scrimp-topics", "password")},
+        "Job/scrimp-ledger": {},
+    }
+    of_all = {"SASL_USERNAME": "scrimp", "SASL_PASSWORD": ("scrimp-user", "password")}
+    assert own.keys() <= found.keys()
+    for where, users in found.items():
+        assert users == [own.get(where, of_all)] * len(users), where
+
+
+def test_a_certificate_of_a_lanes_own() -> None:
+    for where, pod in pods(scenario("keda-users")):
+        files = {
+            item["path"]: (source["secret"]["name"], item["key"])
+            for volume in pod["volumes"]
+            if volume["name"] == "kafka-tls"
+            for source in volume["projected"]["sources"]
+            for item in source["secret"]["items"]
+        }
+        client = {name: place for name, place in files.items() if name.startswith("client")}
+        named = {"SCRIMP_KAFKA__SSL_CERT_FILE", "SCRIMP_KAFKA__SSL_KEY_FILE"} & set(environment(containers(pod)[0], {}))
+        if where == "Deployment/scrimp-attribute":
+            assert client == {"client.crt": ("scrimp-attribute", "user.crt"), "client.key": ("scrimp-attribute", "user.key")}
+            assert files["ca.crt"] == ("cluster-ca-cert", "ca.crt")
+            assert len(named) == 2
+        else:
+            assert (client, named) == ({}, set()), where
+
+
+def test_keda_looks_at_a_lane_as_that_lanes_user() -> None:
+    auths = of(scenario("keda-users"), "TriggerAuthentication")
+    own = {"scrimp-call", "scrimp-call-bulk", "scrimp-attribute"}
+    assert set(auths) == {"scrimp-kafka"} | {f"{name}-kafka" for name in own}
+    for name, scaled in of(scenario("keda-users"), "ScaledObject").items():
+        (used,) = {trigger["authenticationRef"]["name"] for trigger in scaled["spec"]["triggers"]}
+        assert used == (f"{name}-kafka" if name in own else "scrimp-kafka")
+    taken = {name: {r["parameter"]: (r["name"], r["key"]) for r in auth["spec"]["secretTargetRef"]} for name, auth in auths.items()}
+    ca = {"ca": ("cluster-ca-cert", "ca.crt")}
+    assert taken["scrimp-kafka"] == ca | {"password": ("scrimp-user", "password")}
+    assert taken["scrimp-call-bulk-kafka"] == ca | {"username": ("scrimp-call-bulk", "name"), "password": ("scrimp-call-bulk", "word")}
+    assert taken["scrimp-attribute-kafka"] == ca | {
+        "password": ("scrimp-attribute", "password"),
+        "cert": ("scrimp-attribute", "user.crt"),
+        "key": ("scrimp-attribute", "user.key"),
+    }
+
+
 def test_a_network_policy_for_every_pod_with_what_its_stage_needs() -> None:
     manifests = scenario("locked-down")
     policies = of(manifests, "NetworkPolicy")
@@ -495,3 +556,33 @@ def test_the_rule_holds_the_alerts_as_they_are() -> None:
     (rule,) = of(scenario("locked-down"), "PrometheusRule").values()
     assert rule["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
     assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def alerts_of(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    (rule,) = of(render({"monitoring": {"prometheusRule": {"enabled": True}}} | values), "PrometheusRule").values()
+    return {alert["alert"]: alert for group in rule["spec"]["groups"] for alert in group["rules"]}
+
+
+def test_alerts_lead_to_the_copy_of_the_page_that_is_named() -> None:
+    (rule,) = of(scenario("keda-users"), "PrometheusRule").values()
+    named = [(alert["alert"], alert["annotations"]["runbook_url"]) for group in rule["spec"]["groups"] for alert in group["rules"]]
+    assert len(named) > 10
+    assert named == [(alert, f"https://docs.example.com/scrimp/operate/#{alert.lower()}") for alert, _ in named]
+
+
+@pytest.mark.parametrize(
+    ("values", "left_out"),
+    [
+        ({}, ""),
+        ({"stages": {"call": {"bulk": {"minReplicas": 0}}}}, ""),  # nothing scales it
+        ({"stages": {"call": {"bulk": {"replicas": 0}}}}, "call"),
+        ({"autoscaling": {"mode": "keda"}, "stages": {"call": {"bulk": {"replicas": 0}}}}, ""),
+        ({"autoscaling": {"mode": "keda"}, "stages": {s: {"bulk": {"minReplicas": 0}} for s in ("compress", "call")}}, "call|compress"),
+    ],
+    ids=str,
+)
+def test_a_bulk_lane_that_may_be_scaled_to_none_is_never_absent(values: dict[str, Any], left_out: str) -> None:
+    given, ours = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text()), alerts_of(values)
+    (absent,) = [rule for rule in given["groups"][0]["rules"] if rule["alert"] == "ScrimpBulkAbsent"]
+    assert ours.pop("ScrimpBulkAbsent")["expr"] == absent["expr"].replace('stage!~""', f'stage!~"{left_out}"')
+    assert list(ours.values()) == [rule for rule in given["groups"][0]["rules"] if rule is not absent]

@@ -79,6 +79,19 @@ CASES = {
             {'scrimp_running{stage="call",lane="bulk"}': "0x10 stale"},
         ],
     ),
+    "ScrimpBulkAbsent": Case(
+        {"stage": "call"},
+        "no process runs call (bulk) any more, or none gets past its start",
+        [(11, {'scrimp_running{stage="call",lane="bulk"}': "0x10 stale", f"scrimp_running{A}": "0x60"})],
+        [
+            {
+                'scrimp_running{stage="call",lane="bulk",instance="a"}': "0x10 stale",
+                'scrimp_running{stage="call",lane="bulk",instance="b"}': "0x60",
+            },
+            {'scrimp_running{stage="call",lane="bulk"}': "0x10 stale _x9 0x60"},
+            {f"scrimp_running{A}": "0x10 stale"},
+        ],
+    ),
     "ScrimpTargetDown": Case(
         {"job": "scrimp", "instance": "a"},
         "a (scrimp) does not answer Prometheus",
