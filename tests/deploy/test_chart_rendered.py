@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -377,6 +378,14 @@ def test_keda_signs_in_as_the_workers_do() -> None:
         for scaled in of(scenario(name), "ScaledObject").values():
             assert {t["authenticationRef"]["name"] for t in scaled["spec"]["triggers"]} == {auth}
     assert of(render({"autoscaling": {"mode": "keda"}}), "TriggerAuthentication") == {}
+
+
+PAGE = (CHART.parent / "docs" / "deploy-helm.md").read_text()
+
+
+@pytest.mark.parametrize("values", re.findall(r"^```yaml\n(.*?)^```", PAGE, re.S | re.M))
+def test_the_values_that_the_page_shows_are_taken(values: str) -> None:
+    assert len(of(render(yaml.safe_load(values)), "Deployment")) == 13
 
 
 def kafka_user(container: dict[str, Any]) -> dict[str, Any]:
