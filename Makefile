@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEPLOY := $(VENV)/deploy-installed
 PROMETHEUS := $(VENV)/prometheus
+KCAT := $(VENV)/kcat
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:            ## what can be made
@@ -40,8 +41,9 @@ test: install    ## all tests, on the most real broker and database that can be 
 
 # What it needs beside the rest is 420 MB, and nobody else's business. Docker Compose is taken out of its archive by the tests: installing that
 # would build it anew.
-deploy-test: $(DEPLOY) $(PROMETHEUS)  ## the tests of what is deployed: the chart through Helm, strictly, its pods as processes, alerts, the site of docs, the README as a script
-	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm,compose $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy)
+deploy-test: $(DEPLOY) $(PROMETHEUS) $(KCAT)  ## the tests of what is deployed: the chart through Helm, strictly, its pods as processes, alerts, the site of docs, the README as a script; kcat
+	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm,compose $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy \
+	  $(addprefix tests/kafka/test_examples.py::test_,the_guide_publishes_with_kcat the_script_waits_for_its_answer_with_kcat))
 
 $(DEPLOY): deploy.lock tests/deploy/compose.lock $(INSTALLED)
 	@$(PIP) --no-deps --require-hashes -r deploy.lock
@@ -55,6 +57,13 @@ $(PROMETHEUS): | $(INSTALLED)
 	rm -rf $@.new; mkdir $@.new; \
 	if (cd $@.new && apt-get download prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb) >$(VENV)/prometheus.log 2>&1; \
 	then mv $@.new $@; else echo "no Prometheus: not on the PATH, and no package of it (see $(VENV)/prometheus.log)"; rm -rf $@.new; fi
+
+# The same, with the libraries that it brings.
+$(KCAT): | $(INSTALLED)
+	@if command -v kcat >/dev/null; then exit; fi; \
+	rm -rf $@.new; mkdir $@.new; \
+	if (cd $@.new && apt-get download kcat librdkafka1 libyajl2 && for package in *.deb; do dpkg-deb -x $$package . || exit 1; done && rm ./*.deb) >$@.log 2>&1; \
+	then mv $@.new $@; else echo "no kcat: not on the PATH, and no package of it (see $@.log)"; rm -rf $@.new; fi
 
 image-test: install  ## build the image and run the fleet from it, where a container engine answers; BUILD='--build-arg BASE=...' for docker build
 	@if ! docker info >/dev/null 2>&1; then echo 'image-test: skipped, since no container engine answers'; else \

@@ -27,6 +27,7 @@ NOT_RUN = {
     "make demo": "minutes of a model on one thread; what it starts is what `scrimp up` starts. SCRIMP_TEST_LONG runs it",
     "make test": "CI runs it before this",
     "make deploy-test": "this is part of it",
+    "make image-test": "minutes of a build, where there is an engine at all",
     "make lint": "CI runs it after this",
     "make bench": "many minutes, and its figures mean nothing on a busy machine",
 }

@@ -16,8 +16,11 @@ from tests.kafka.fleet import Fleet
 from tests.kafka.provider import digest
 from tests.kafka.topics import Topics
 from tests.servers import apache_kafka
+from tests.servers.required import required
 
 ROOT = Path(__file__).parents[2]
+UNPACKED = Path(sys.prefix) / "kcat" / "usr"
+"""Where `make deploy-test` puts Debian's kcat and the libraries that it brings."""
 
 
 def block(page: str, language: str, holding: str = "") -> str:
@@ -31,12 +34,20 @@ def here(text: str, fleet: Fleet) -> str:
     return re.sub(r"\bllm\.(?=re)", fleet.prefix, text.replace("localhost:9092", fleet.broker.bootstrap))
 
 
+def with_kcat() -> dict[str, str]:
+    """The variables by which a shell finds the unpacked one."""
+    if not UNPACKED.is_dir():
+        return {}
+    libraries = os.pathsep.join(map(str, UNPACKED.glob("lib/*-linux-gnu*")))
+    return {"PATH": f"{UNPACKED / 'bin'}{os.pathsep}{os.environ['PATH']}", "LD_LIBRARY_PATH": libraries}
+
+
 async def run(fleet: Fleet, *command: str) -> str:
     """What an example prints."""
     example = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,
-        env=os.environ | {"BOOTSTRAP": fleet.broker.bootstrap},
+        env=os.environ | {"BOOTSTRAP": fleet.broker.bootstrap} | with_kcat(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -93,8 +104,10 @@ def test_the_example_in_java_asks_for_the_client_that_is_tested() -> None:
 
 @pytest.fixture
 def kcat(calm_fleet: Fleet) -> None:
-    if shutil.which("kcat") is None:
-        pytest.skip("no kcat on the PATH (Debian: apt install kcat)")
+    if shutil.which("kcat", path=with_kcat().get("PATH")) is None:
+        if required("kcat"):
+            pytest.fail("SCRIMP_REQUIRE names kcat, and there is none")
+        pytest.skip("no kcat: `make deploy-test` takes Debian's packages where they can be had")
     if calm_fleet.broker.kind == "embedded":
         pytest.skip("an old kcat cannot speak to the embedded broker")
 

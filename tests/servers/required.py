@@ -1,6 +1,6 @@
 """`SCRIMP_REQUIRE`: the servers for which nothing may stand in, with commas between them. CI sets `kafka,postgres`.
 
-And the tools without which tests are skipped elsewhere: `make deploy-test` adds `helm,compose`, CI `prometheus` to these.
+And the tools without which tests are skipped elsewhere: `make deploy-test` adds `helm,compose`, CI `prometheus,kcat` to these.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 SERVERS = ("kafka", "postgres")
-TOOLS = ("helm", "compose", "prometheus")
+TOOLS = ("helm", "compose", "prometheus", "kcat")
 
 
 def required(name: str) -> bool:
