@@ -243,10 +243,10 @@ async def test_a_database_held_by_another_is_a_time_out(url: str) -> None:
 
 
 async def test_all_connections_taken_is_unavailable(url: str) -> None:
-    database = Database(url, 1, timeout_s=0.4)
+    database = Database(url, 1, timeout_s=1.5)
 
     async def wait(connection: Connection) -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.9)
 
     await database.transact(wait)  # to connect takes its time on a busy machine
     results = await asyncio.gather(*(database.transact(wait) for _ in range(4)), return_exceptions=True)
