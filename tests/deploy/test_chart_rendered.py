@@ -334,6 +334,18 @@ def test_each_pod_gets_the_secrets_it_needs_and_no_others() -> None:
         assert found == expected, where
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_pod_starts_without_a_secret_that_it_names(name: str) -> None:
+    """The kubelet does not create its container, and says which Secret or key is missing, unless it is `optional`."""
+    named = 0
+    for where, pod in pods(scenario(name)):
+        refs = [e["valueFrom"]["secretKeyRef"] for c in containers(pod) for e in c["env"] if "secretKeyRef" in e.get("valueFrom", {})]
+        refs += [source["secret"] for v in pod["volumes"] for source in v.get("projected", {}).get("sources", [])]
+        assert not [ref for ref in refs if ref.get("optional") or not ref["name"]], where
+        named += len(refs)
+    assert named > 0
+
+
 def test_secrets_of_ones_own_names_and_keys_are_found() -> None:
     pod = of(scenario("policy-of-yours"), "Deployment")["scrimp-attribute"]["spec"]["template"]["spec"]
     (ref,) = [e["valueFrom"]["secretKeyRef"] for e in pod["containers"][0]["env"] if e["name"] == "SCRIMP_LEDGER__URL"]

@@ -243,6 +243,7 @@ def _subscribe(fleet: Fleet, parts: Parts, stage: Stage, consumer: str, lane: La
         step_at=lambda: parts.called_at if stage.name == "call" else 0.0,
         on_commit_failure=metrics.COMMIT_FAILURES.labels(*labels).inc,
         on_revoked=metrics.REBALANCES.labels(*labels).inc,
+        on_spare=partial(log.warning, "%s.%s: %s", *labels, health.SPARE),
     )
     metrics.RUNNING.labels(*labels).set_function(lambda: intake.running)
     metrics.UNCOMMITTED.labels(*labels).set_function(lambda: intake.uncommitted)

@@ -2,7 +2,7 @@
 
 `/livez` is progress: 503 only when work is under way and nothing has finished for longer than it may take. Idle or parked is alive: a
 restart would not bring Kafka back. `/readyz` is connections, assignment, and that what is there is taken: its body says what is wrong, and
-beside it what is degraded: down, and not needed.
+beside it what is degraded: down, and not needed, or a consumer that is one too many.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from workers.runtime.intake import Intake, describe
 from workers.runtime.probes import Probe, silent
 
 log = logging.getLogger("scrimp.health")
+
+SPARE = "no partitions, since others have them all; it takes over when one of them goes"
 
 
 def application(
@@ -49,7 +51,7 @@ def application(
         wrong += [f"{stage}.{lane}: {intake.refused}" for (stage, lane), intake in intakes.items() if intake.refused]
         down, without = await asyncio.gather(silent(probes), silent(optional))
         wrong += down.values()
-        degraded = list(without.values())
+        degraded = [*without.values(), *(f"{stage}.{lane}: {SPARE}" for (stage, lane), intake in intakes.items() if intake.spare)]
         consumers = {f"{stage}.{lane}": describe(intake) for (stage, lane), intake in intakes.items()}
         body = {"ready": not wrong, "wrong": wrong, "degraded": degraded, "consumers": consumers}
         return web.json_response(body, status=503 if wrong else 200)

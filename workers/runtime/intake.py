@@ -73,6 +73,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         step_at: Callable[[], float] = lambda: 0.0,
         on_commit_failure: Callable[[], None] = lambda: None,
         on_revoked: Callable[[], None] = lambda: None,
+        on_spare: Callable[[], None] = lambda: None,
     ) -> None:
         """`commit_s`: a commit is given up after this long, and tried again. `suspect_s`: when work under way has not progressed for this
         long, what it depends on is asked whether it is there. `step_at`: when, on the monotonic clock, a part of some record's work last
@@ -90,6 +91,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._step_at = step_at
         self._on_commit_failure = on_commit_failure
         self._on_revoked = on_revoked
+        self._on_spare = on_spare
         self._slots = asyncio.Semaphore(limit)
         self._room = asyncio.Condition()
         self._offsets = Offsets()
@@ -102,6 +104,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._commit_lock = asyncio.Lock()
         self.assigned = asyncio.Event()
         """Set while an assignment stands (it may be empty: more members than partitions)."""
+        self.spare = False
+        """Whether the assignment is empty: this consumer takes over when another one goes."""
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with what stopped this consumer for good."""
         self.progressed_at = time.monotonic()
@@ -277,9 +281,12 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         await self.commit()
         self._offsets.revoke(revoked)
 
-    async def on_partitions_assigned(self, assigned: Sequence[Partition]) -> None:  # noqa: ARG002  aiokafka's signature
+    async def on_partitions_assigned(self, assigned: Sequence[Partition]) -> None:
         self._epoch += 1
         self._offsets.assign()
+        was_spare, self.spare = self.spare, not assigned
+        if self.spare and not was_spare:
+            self._on_spare()
         self.assigned.set()
 
     async def close(self) -> None:
