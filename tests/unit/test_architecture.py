@@ -64,8 +64,8 @@ def is_broad(node: ast.AST) -> bool:
 def test_only_the_settings_and_the_command_line_read_the_environment() -> None:
     readers = {name(path) for path in PRODUCT if any(map(reads_environment, nodes(path)))}
     elsewhere = {reader for reader in readers if not reader.startswith(("workers/cli/", "workers/laptop/"))}
-    # LiteLLM takes one wish by the environment alone, before it is imported: not to fetch its price map.
-    assert elsewhere - {"workers/call/provider.py"} == {"workers/settings.py"}
+    # LiteLLM and ONNX Runtime take wishes by the environment alone, before they are imported: not to fetch a price map, not to report home.
+    assert elsewhere - {"workers/call/provider.py", "workers/__init__.py"} == {"workers/settings.py"}
 
 
 def test_every_broad_except_says_why() -> None:

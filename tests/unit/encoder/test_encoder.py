@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import socket
 import subprocess
@@ -136,6 +137,17 @@ def test_a_disk_without_room_is_told_and_nothing_is_left_behind(monkeypatch: pyt
     with pytest.raises(EncoderMissing, match=rf"cannot be written to {tmp_path}.*: No space left on device; or set SCRIMP_ENCODER__PATH"):
         bundled()
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_nothing_is_reported_home_or_written_there(tmp_path: Path) -> None:
+    """ONNX Runtime does so by itself from its import on, and begins with files of its own in the home directory."""
+    code = (
+        "import workers.cache.store; from workers.encoder.bundled import bundled; from workers.encoder.encoder import open_encoder\n"
+        "open_encoder(bundled(), 'unused', 1).encode(['a question'])"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=kept | {"HOME": str(tmp_path)})
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_processes_may_assemble_it_at_once(tmp_path: Path) -> None:
