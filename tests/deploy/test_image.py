@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from tests.deploy.probe import Answering
-from tests.servers.required import required
+from tests.servers.required import long, required
 from workers.pipeline import STAGES, StageName
 from workers.settings import Settings, variables
 
@@ -139,7 +139,7 @@ def test_the_lock_of_the_image_names_no_host() -> None:
     assert "://" not in (ROOT / "runtime.lock").read_text()
 
 
-@pytest.mark.skipif(not required("compose"), reason="half a minute of CPU: `make deploy-test` does it")
+@long("half a minute of CPU")
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_loads_what_it_needs_and_no_more(stage: StageName, tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIMP_")}

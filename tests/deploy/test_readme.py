@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.required import required
+from tests.servers.required import long
 from workers.settings import NOT_OURS, PREFIX
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +139,7 @@ def ups() -> Iterator[list[Up]]:
 
 
 @pytest.mark.timeout(1000)
-@pytest.mark.skipif(not required("compose"), reason="minutes, and a fleet of its own: `make deploy-test` does it")
+@long("minutes, and a fleet of its own")
 def test_the_readme_and_the_quickstart_from_top_to_bottom(terminal: Terminal, ups: list[Up], tmp_path: Path) -> None:
     made = []
     for page in ("README.md", "docs/quickstart.md"):

@@ -16,8 +16,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tests.kafka.fleet import Fleet, health
 from tests.kafka.topics import eventually
 from tests.servers.process import free_port
+from tests.servers.required import long
 from workers.ledger.migrate import upgrade
 from workers.runtime.health import SPARE
+
+pytestmark = long("half a minute of processes")
 
 PARTITIONS = 1
 PATIENCE_S = 60

@@ -18,8 +18,11 @@ from tests.kafka.conftest import fleet_of
 from tests.kafka.fleet import SCRIMP, Fleet, health
 from tests.kafka.topics import eventually
 from tests.servers.kafka import Broker
+from tests.servers.required import long
 from workers.cache.store import open_store
 from workers.ledger.migrate import upgrade
+
+pytestmark = long("a minute of processes")
 
 OWN = ("unshare", "--map-root-user", "--mount", "sh", "-c")
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'

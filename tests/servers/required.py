@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 SERVERS = ("kafka", "postgres")
 TOOLS = ("helm", "compose", "prometheus", "kcat")
 
 
 def required(name: str) -> bool:
     return name in _words()
+
+
+def long(how_long: str) -> pytest.MarkDecorator:
+    """The mark of tests for which the minutes of `make test` are too few."""
+    return pytest.mark.skipif(not required("compose"), reason=f"{how_long}: `make deploy-test` does it")
 
 
 def unknown() -> list[str]:
