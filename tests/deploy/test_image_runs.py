@@ -6,6 +6,8 @@ run as docker-compose.yml and the chart run them: a read-only root, no capabilit
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import logging
 import os
@@ -15,9 +17,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.kafka.fleet import POLICY, health
 from tests.kafka.provider import Provider
@@ -29,6 +34,8 @@ from workers.pipeline import STAGES
 log = logging.getLogger("image")
 IMAGE = os.environ.get("IMAGE", "")
 PATIENCE_S = 300
+RATE = 10
+"""Requests a second while the fleet is restarted."""
 CLOSED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--network", "host")
 
 if not IMAGE or shutil.which("docker") is None:
@@ -89,8 +96,41 @@ def ledger() -> Iterator[str]:
         yield url
 
 
-@pytest.mark.timeout(3 * PATIENCE_S)
-def test_the_whole_fleet_answers_from_it(kafka: Broker, ledger: str, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Containers:
+    """A fleet of containers, each of one stage, and the provider that it calls."""
+
+    bootstrap: str
+    prefix: str
+    options: list[str]
+    provider: Provider
+    on_exit: ExitStack
+
+    def start(self, stage: str, name: str) -> int:
+        """The port of its health page."""
+        port = free_port()
+        self.on_exit.callback(docker, "rm", "--force", self.prefix + name)
+        docker("run", "--detach", "--name", self.prefix + name, *self.options, "--env", f"SCRIMP_HTTP__PORT={port}", IMAGE, "run", stage)
+        return port
+
+    def until_ready(self, ports: dict[str, int], began: float) -> None:
+        waiting = dict(ports)
+        while waiting:
+            assert time.monotonic() < began + PATIENCE_S, {name: docker("logs", self.prefix + name)[-2000:] for name in waiting}
+            for name in [name for name, port in waiting.items() if health(port)[0] == 200]:
+                log.info("%s: ready after %.1f s", name, time.monotonic() - began)
+                del waiting[name]
+            time.sleep(0.2)
+
+    def stop(self, name: str) -> None:
+        """As an orchestrator does, which is obeyed."""
+        docker("stop", "--time", "90", self.prefix + name)
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", self.prefix + name).strip() == "0", name
+
+
+@pytest.fixture
+def containers(kafka: Broker, ledger: str, tmp_path: Path) -> Iterator[Containers]:
+    """None yet, but with all that they need."""
     prefix = f"i{uuid.uuid4().hex[:8]}."
     with ExitStack() as on_exit:
         provider = Provider(tmp_path)
@@ -112,24 +152,61 @@ def test_the_whole_fleet_answers_from_it(kafka: Broker, ledger: str, tmp_path: P
         options += [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
         assert f"created {prefix}requests" in docker("run", "--rm", *options, IMAGE, "topics", "apply")
         assert docker("run", "--rm", *options, IMAGE, "ledger", "upgrade").startswith("the ledger is at revision")
+        yield Containers(kafka.bootstrap, prefix, options, provider, on_exit)
 
-        ports, began = {}, time.monotonic()
-        for stage in STAGES:
-            ports[stage], name = free_port(), f"{prefix}{stage}"
-            on_exit.callback(docker, "rm", "--force", name)
-            docker("run", "--detach", "--name", name, *options, "--env", f"SCRIMP_HTTP__PORT={ports[stage]}", IMAGE, "run", stage)
-        waiting = dict(ports)
-        while waiting:
-            assert time.monotonic() < began + PATIENCE_S, {s: docker("logs", f"{prefix}{s}")[-2000:] for s in waiting}
-            for stage in [s for s, port in waiting.items() if health(port)[0] == 200]:
-                log.info("%s: ready %.1f s after the first container was started, all seven at once", stage, time.monotonic() - began)
-                del waiting[stage]
-            time.sleep(0.2)
 
-        answer = docker("run", "--rm", *options, IMAGE, "ask", "Which colour has the parcel?", "--json", "--timeout", "100")
-        log.info("first answer %.1f s after", time.monotonic() - began)
-        assert json.loads(answer.splitlines()[0])["status"] == "answered"
-        assert len(provider.calls()) == 1
-        for stage in STAGES:
-            docker("stop", "--time", "90", f"{prefix}{stage}")
-            assert docker("inspect", "--format", "{{.State.ExitCode}}", f"{prefix}{stage}").strip() == "0", stage
+@pytest.mark.timeout(3 * PATIENCE_S)
+async def test_the_whole_fleet_answers_from_it_and_a_rolling_restart_under_load_loses_nothing(containers: Containers) -> None:
+    began = time.monotonic()
+    containers.until_ready({stage: containers.start(stage, stage) for stage in STAGES}, began)
+    answer = docker("run", "--rm", *containers.options, IMAGE, "ask", "Which colour has the parcel?", "--json", "--timeout", "100")
+    log.info("first answer %.1f s after the first container was started, all seven at once", time.monotonic() - began)
+    assert json.loads(answer.splitlines()[0])["status"] == "answered"
+    assert len(containers.provider.calls()) == 1
+
+    done = asyncio.Event()
+    load = asyncio.create_task(_load(containers, done))
+    for stage in STAGES:
+        # A new one first, then the old one goes: as a Deployment does.
+        began, port = time.monotonic(), await asyncio.to_thread(containers.start, stage, f"{stage}-new")
+        await asyncio.to_thread(containers.until_ready, {f"{stage}-new": port}, began)
+        await asyncio.to_thread(containers.stop, stage)
+    done.set()
+    asked, answers = await load
+    log.info("%d requests at %d a second", len(asked), RATE)
+    assert sorted(answer["request_id"] for answer in answers) == asked
+    assert {answer["status"] for answer in answers} == {"answered"}
+    assert len(containers.provider.calls()) == 1 + len(asked)
+    for stage in STAGES:
+        await asyncio.to_thread(containers.stop, f"{stage}-new")
+
+
+async def _load(containers: Containers, done: asyncio.Event) -> tuple[list[str], list[dict[str, Any]]]:
+    """Ids of what was asked, a steady stream until `done`, and the responses."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=containers.bootstrap, auto_offset_reset="earliest")
+    producer = AIOKafkaProducer(bootstrap_servers=containers.bootstrap)
+    asked: list[str] = []
+    answers: list[dict[str, Any]] = []
+    async with consumer, producer:
+        consumer.assign([TopicPartition(f"{containers.prefix}responses", n) for n in (0, 1)])
+        await consumer.seek_to_end()
+        for n in itertools.count():
+            if done.is_set():
+                break
+            asked.append(f"r-{n:05}")
+            request = {
+                "request_id": asked[-1],
+                "tenant": "acme",
+                "feature": "rolling",
+                "messages": [{"role": "user", "content": f"Number {n}?"}],
+            }
+            await producer.send_and_wait(f"{containers.prefix}requests", json.dumps(request).encode(), key=asked[-1].encode())
+            await asyncio.sleep(1 / RATE)
+        give_up = time.monotonic() + PATIENCE_S
+        quiet = 0
+        while quiet < 10 and time.monotonic() < give_up:
+            records = [record for read in (await consumer.getmany(timeout_ms=500)).values() for record in read]
+            answers += [json.loads(record.value) for record in records]
+            # A second copy of an answer would come late.
+            quiet = 0 if records or len(answers) < len(asked) else quiet + 1
+    return asked, answers
