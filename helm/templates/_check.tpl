@@ -9,6 +9,11 @@
 {{- if and $v.kafka.sasl.mechanism (not $sasl) -}}
 {{- fail (printf "kafka.sasl.mechanism: with kafka.securityProtocol %s nobody signs in; use SASL_SSL, or leave the mechanism empty" $v.kafka.securityProtocol) -}}
 {{- end -}}
+{{- range list "username" "existingSecret" -}}
+{{- if and (get $v.kafka.sasl .) (not $sasl) -}}
+{{- fail (printf "kafka.sasl.%s: with kafka.securityProtocol %s nobody signs in; use SASL_SSL, or leave it empty" . $v.kafka.securityProtocol) -}}
+{{- end -}}
+{{- end -}}
 {{- range list "caKey" "certKey" -}}
 {{- if and (get $v.kafka.tls .) (not (hasSuffix "SSL" $v.kafka.securityProtocol)) -}}
 {{- fail (printf "kafka.tls.%s: kafka.securityProtocol %s has no TLS; use SSL or SASL_SSL" . $v.kafka.securityProtocol) -}}
@@ -16,6 +21,31 @@
 {{- end -}}
 {{- if ne (empty $v.kafka.tls.certKey) (empty $v.kafka.tls.keyKey) -}}
 {{- fail "kafka.tls.certKey and kafka.tls.keyKey: the client's certificate and its key go together" -}}
+{{- end -}}
+{{- if and $v.kafka.tls.caSecret (not $v.kafka.tls.caKey) -}}
+{{- fail (printf "kafka.tls.caKey: is empty, so the CA in %s (kafka.tls.caSecret) would not be used" $v.kafka.tls.caSecret) -}}
+{{- end -}}
+{{- if and $v.qdrant.existingSecret (not $v.qdrant.apiKeyKey) -}}
+{{- fail (printf "qdrant.apiKeyKey: is empty, so the API key in %s (qdrant.existingSecret) would not be used" $v.qdrant.existingSecret) -}}
+{{- end -}}
+{{- range $where := list "providerKeys" "signingKeys" -}}
+{{- range $name := (get $v $where).names -}}
+{{- if or (hasPrefix "SCRIMP_" (upper $name)) (eq $name "HOME") -}}
+{{- fail (printf "%s.names: %s is no key of the policy's; it has a value of its own" $where $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $v.signingKeys.names -}}
+{{- if has . $v.providerKeys.names -}}
+{{- fail (printf "signingKeys.names: %s is among providerKeys.names, too" .) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq $v.autoscaling.mode "keda" -}}
+{{- range list "bootstrapServers" "consumerGroup" "topic" "lagThreshold" "offsetResetPolicy" "tls" "sasl" -}}
+{{- if hasKey $v.autoscaling.keda.metadata . -}}
+{{- fail (printf "autoscaling.keda.metadata.%s: the chart sets it, for each lane its own" .) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if and $v.policy.inline $v.policy.existingConfigMap -}}
 {{- fail "policy.inline and policy.existingConfigMap: give one of them" -}}
@@ -93,30 +123,40 @@
 {{- if le (float64 .worker.grace) .worker.drain -}}
 {{- fail (printf "%s.terminationGracePeriodSeconds: %d must be above the drain, %v s (drainSeconds), or running work is killed" $key .worker.grace .worker.drain) -}}
 {{- end -}}
-{{- if eq .worker.stage "call" -}}
-{{- $timeout := get $w.env "SCRIMP_CALL__TIMEOUT_S" | default .fleet.callTimeout | float64 -}}
-{{- if le .worker.drain $timeout -}}
-{{- fail (printf "%s.drainSeconds: %v must be above the time-out of a call, %v s (SCRIMP_CALL__TIMEOUT_S), or a stop throws paid calls away" $key .worker.drain $timeout) -}}
+{{- range list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" "lane" -}}
+{{- if hasKey $w.podLabels . -}}
+{{- fail (printf "%s.podLabels.%s: the chart sets it, and finds its pods by such labels" $key .) -}}
 {{- end -}}
 {{- end -}}
 {{- $owned := include "scrimp.owned" . | fromYaml -}}
-{{- range $name, $_ := $w.env -}}
+{{- /* All that is given, by name and value. Where a name stands twice, Kubernetes would take one of them without a word. */ -}}
+{{- $given := list -}}
+{{- range $name, $value := $w.env -}}{{- $given = append $given (list (printf "env.%s" $name) $name $value) -}}{{- end -}}
+{{- range $w.extraEnv -}}{{- $given = append $given (list "extraEnv" .name (.value | default "")) -}}{{- end -}}
+{{- $values := dict -}}
+{{- range $given -}}
+{{- $where := printf "%s.%s" $key (index . 0) -}}
+{{- $name := index . 1 -}}
+{{- $ours := hasPrefix "SCRIMP_" (upper $name) -}}
 {{- with get $owned (upper $name) -}}
-{{- fail (printf "%s.env.%s: the chart sets it: use %s" $key $name .) -}}
+{{- fail (printf "%s: the chart sets %s: use %s" $where $name .) -}}
 {{- end -}}
-{{- if and (hasPrefix "SCRIMP_" (upper $name)) (not (has (upper $name) $.fleet.settings)) -}}
-{{- fail (printf "%s.env.%s: is not a setting of scrimp" $key $name) -}}
+{{- if and $ours (not (has (upper $name) $.fleet.settings)) -}}
+{{- fail (printf "%s: %s is not a setting of scrimp" $where $name) -}}
 {{- end -}}
 {{- if has $name (concat $v.providerKeys.names $v.signingKeys.names) -}}
-{{- fail (printf "%s.env.%s: is a secret, and comes from one (providerKeys, signingKeys)" $key $name) -}}
+{{- fail (printf "%s: %s is a secret, and comes from one (providerKeys, signingKeys)" $where $name) -}}
 {{- end -}}
+{{- $name = $ours | ternary (upper $name) $name -}}
+{{- if hasKey $values $name -}}
+{{- fail (printf "%s: %s is given twice" $where $name) -}}
 {{- end -}}
-{{- range $extra := $w.extraEnv -}}
-{{- with get $owned (upper .name) -}}
-{{- fail (printf "%s.extraEnv: the chart sets %s: use %s" $key $extra.name .) -}}
+{{- $_ := set $values $name (index . 2) -}}
 {{- end -}}
-{{- if and (hasPrefix "SCRIMP_" (upper .name)) (not (has (upper .name) $.fleet.settings)) -}}
-{{- fail (printf "%s.extraEnv: %s is not a setting of scrimp" $key .name) -}}
+{{- if eq .worker.stage "call" -}}
+{{- $timeout := get $values "SCRIMP_CALL__TIMEOUT_S" | default .fleet.callTimeout | float64 -}}
+{{- if le .worker.drain $timeout -}}
+{{- fail (printf "%s.drainSeconds: %v must be above the time-out of a call, %v s (SCRIMP_CALL__TIMEOUT_S), or a stop throws paid calls away" $key .worker.drain $timeout) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

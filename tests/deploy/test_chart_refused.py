@@ -52,6 +52,8 @@ SCRAM: dict[str, Any] = {"kafka": {"securityProtocol": "SASL_SSL", "sasl": {"mec
         ({"topics": {"kafkaUser": {"passwordKey": ""}}}, ["/topics/kafkaUser/passwordKey"]),
         ({"monitoring": {"prometheusRule": {"runbookUrl": "https://a/#b"}}}, ["/monitoring/prometheusRule/runbookUrl"]),
         ({"providerKeys": {"names": ["sk-123"]}}, ["/providerKeys/names/0"]),
+        ({"image": {"repository": "registry:5000/scrimp:0.1.0"}}, ["/image/repository"]),
+        ({"networkPolicy": {"metricsFrom": [{}]}}, ["/networkPolicy/metricsFrom/0"]),
     ],
     ids=str,
 )
@@ -99,22 +101,22 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
         ),
         (lane(drainSeconds=60), "stages.call.bulk.drainSeconds: 60 must be above the time-out of a call, 60 s"),
         (lane(env={"SCRIMP_CALL__TIMEOUT_S": "90"}), "stages.call.bulk.drainSeconds: 70 must be above the time-out of a call, 90 s"),
-        (lane(env={"SCRIMP_CALL__TIMEOUT": "9"}), "stages.call.bulk.env.SCRIMP_CALL__TIMEOUT: is not a setting"),
+        (lane(env={"SCRIMP_CALL__TIMEOUT": "9"}), "stages.call.bulk.env.SCRIMP_CALL__TIMEOUT: SCRIMP_CALL__TIMEOUT is not a setting"),
         (
             lane(extraEnv=[{"name": "SCRIMP_CALL__TIMEOUT", "value": "9"}]),
             "stages.call.bulk.extraEnv: SCRIMP_CALL__TIMEOUT is not a setting",
         ),
-        (lane(env={"SCRIMP_HTTP__PORT": "9"}), "stages.call.bulk.env.SCRIMP_HTTP__PORT: the chart sets it: use http.port"),
-        (lane(env={"scrimp_http__port": "9"}), "stages.call.bulk.env.scrimp_http__port: the chart sets it: use http.port"),
+        (lane(env={"SCRIMP_HTTP__PORT": "9"}), "stages.call.bulk.env.SCRIMP_HTTP__PORT: the chart sets SCRIMP_HTTP__PORT: use http.port"),
+        (lane(env={"scrimp_http__port": "9"}), "stages.call.bulk.env.scrimp_http__port: the chart sets scrimp_http__port: use http.port"),
         (
             lane(extraEnv=[{"name": "SCRIMP_HTTP__PORT", "value": "9"}]),
             "stages.call.bulk.extraEnv: the chart sets SCRIMP_HTTP__PORT: use http.port",
         ),
         (
             lane(env={"SCRIMP_CALL__WINDOW": "9"}),
-            "stages.call.bulk.env.SCRIMP_CALL__WINDOW: the chart sets it: use stages.call.bulk.window",
+            "stages.call.bulk.env.SCRIMP_CALL__WINDOW: the chart sets SCRIMP_CALL__WINDOW: use stages.call.bulk.window",
         ),
-        (lane(env={"OPENAI_API_KEY": "sk"}), "stages.call.bulk.env.OPENAI_API_KEY: is a secret, and comes from one"),
+        (lane(env={"OPENAI_API_KEY": "sk"}), "stages.call.bulk.env.OPENAI_API_KEY: OPENAI_API_KEY is a secret, and comes from one"),
         ({"kafka": {"securityProtocol": "SASL_SSL"}}, "kafka.sasl.mechanism: kafka.securityProtocol SASL_SSL needs one of"),
         ({"kafka": {"sasl": {"mechanism": "PLAIN"}}}, "kafka.sasl.mechanism: with kafka.securityProtocol PLAINTEXT nobody signs in"),
         ({"kafka": {"tls": {"caKey": "ca.crt"}}}, "kafka.tls.caKey: kafka.securityProtocol PLAINTEXT has no TLS"),
@@ -158,6 +160,33 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
             "signingKeys.names: ACME_KEY is missing, which policy.inline names at tenants.acme.hmac_env",
         ),
         ({"encoder": {"volume": {"emptyDir": {}}}}, "encoder.path: encoder.volume needs the directory"),
+        # What would stand there twice, of which Kubernetes takes one without a word.
+        (
+            lane(extraEnv=[{"name": "OPENAI_API_KEY", "value": "sk"}]),
+            "stages.call.bulk.extraEnv: OPENAI_API_KEY is a secret, and comes from one",
+        ),
+        (lane(env={"A": "1"}, extraEnv=[{"name": "A", "value": "2"}]), "stages.call.bulk.extraEnv: A is given twice"),
+        (lane(extraEnv=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]), "stages.call.bulk.extraEnv: A is given twice"),
+        (
+            lane(env={"SCRIMP_CALL__TIMEOUT_S": "50", "scrimp_call__timeout_s": "40"}),
+            "stages.call.bulk.env.scrimp_call__timeout_s: SCRIMP_CALL__TIMEOUT_S is given twice",
+        ),
+        (
+            lane(extraEnv=[{"name": "scrimp_call__timeout_s", "value": "90"}]),
+            "stages.call.bulk.drainSeconds: 70 must be above the time-out of a call, 90 s",
+        ),
+        (lane(podLabels={"lane": "mine"}), "stages.call.bulk.podLabels.lane: the chart sets it"),
+        ({"autoscaling": {"mode": "keda", "keda": {"metadata": {"topic": "t"}}}}, "autoscaling.keda.metadata.topic: the chart sets it"),
+        ({"providerKeys": {"names": ["SCRIMP_LEDGER__URL"]}}, "providerKeys.names: SCRIMP_LEDGER__URL is no key of the policy's"),
+        ({"signingKeys": {"names": ["OPENAI_API_KEY"]}}, "signingKeys.names: OPENAI_API_KEY is among providerKeys.names, too"),
+        # What would not be used.
+        ({"kafka": {"sasl": {"existingSecret": "s"}}}, "kafka.sasl.existingSecret: with kafka.securityProtocol PLAINTEXT nobody signs in"),
+        ({"kafka": {"sasl": {"username": "u"}}}, "kafka.sasl.username: with kafka.securityProtocol PLAINTEXT nobody signs in"),
+        (
+            {"kafka": {"securityProtocol": "SSL", "tls": {"caSecret": "cluster-ca"}}},
+            "kafka.tls.caKey: is empty, so the CA in cluster-ca (kafka.tls.caSecret) would not be used",
+        ),
+        ({"qdrant": {"existingSecret": "q"}}, "qdrant.apiKeyKey: is empty, so the API key in q (qdrant.existingSecret) would not be used"),
     ],
     ids=str,
 )
