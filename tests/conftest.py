@@ -50,10 +50,13 @@ TOGETHER = (
     "tests/chaos/test_chaos.py",
     "tests/kafka/test_security.py",
     "tests/kafka",
+    *(f"tests/kafka/test_{name}.py" for name in ("alerts", "dead", "delay", "join", "stop", "tenants", "window")),
     "tests/pipeline",
     "tests/unit/ledger/budgets",
 )
-"""What shares a fleet, a broker or a database stays in one process; the longest come first. All else goes file by file."""
+"""What shares a fleet, a broker or a database stays in one process; the longest come first. Of the files after `tests/kafka` each has a
+fleet
+of its own, and goes to whichever process has a broker and is free. All else goes file by file."""
 FILES_FIRST = "gw0"
 """The process that begins with the files, and needs no broker unless they end first. What stands together mostly waits, the files mostly
 compute: side by side they fill two cores; one after the other they would first leave one idle, then want three."""
@@ -73,7 +76,8 @@ def pytest_collection_finish() -> None:
 
 
 def _place(nodeid: str) -> int:
-    return next((n for n, place in enumerate(TOGETHER) if nodeid.startswith(place)), len(TOGETHER))
+    fitting = [n for n, place in enumerate(TOGETHER) if nodeid.startswith(place)]
+    return max(fitting, key=lambda n: len(TOGETHER[n]), default=len(TOGETHER))
 
 
 class SideBySide(LoadScopeScheduling):
