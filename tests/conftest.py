@@ -55,8 +55,7 @@ TOGETHER = (
     "tests/unit/ledger/budgets",
 )
 """What shares a fleet, a broker or a database stays in one process; the longest come first. Of the files after `tests/kafka` each has a
-fleet
-of its own, and goes to whichever process has a broker and is free. All else goes file by file."""
+fleet of its own, and goes to whichever process has a broker and is free. All else goes file by file."""
 FILES_FIRST = "gw0"
 """The process that begins with the files, and needs no broker unless they end first. What stands together mostly waits, the files mostly
 compute: side by side they fill two cores; one after the other they would first leave one idle, then want three."""

@@ -34,13 +34,19 @@ MECHANISMS = {
     "cache": "PLAIN",
     "compress": "SCRAM-SHA-512",
     "attribute": "SCRAM-SHA-512",
+    "classify-bulk": "SCRAM-SHA-512",
+    "cache-bulk": "SCRAM-SHA-256",
     "compress-bulk": "SCRAM-SHA-256",
+    "call-bulk": "SCRAM-SHA-512",
+    "attribute-bulk": "SCRAM-SHA-256",
+    "redeliver": "SCRAM-SHA-512",
     "topics": "SCRAM-SHA-512",
     "ask": "PLAIN",
     "dead": "SCRAM-SHA-256",
 }
 """Of the roles that are users; `call` has a certificate."""
 STAGES = ("classify", "cache", "compress", "call", "attribute")
+BULK = ("classify-bulk", "cache-bulk", "compress-bulk", "call-bulk", "attribute-bulk")
 PASSWORDS = {f"scrimp-{role}": f"Geheim-{role}" for role in MECHANISMS}
 PRINCIPALS = {role: f"User:scrimp-{role}" for role in MECHANISMS} | {"call": "User:CN=scrimp-call"}
 PATIENCE_S = 90
@@ -196,7 +202,7 @@ def test_a_broker_that_is_away_is_another_matter(secure: Secure, tmp_path: Path)
 def fleet(secure: Secure, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Five stages, each with the rights that are printed for it. One partition: whoever comes back must go on where it was refused."""
     with fleet_of(secure.broker, pytestconfig, tmp_path_factory.mktemp("fleet"), (), partitions=1) as fleet:
-        given = [acl for role in PRINCIPALS if role != "compress-bulk" for acl in asyncio.run(printed(fleet, role))]
+        given = [acl for role in PRINCIPALS if role not in (*BULK, "redeliver") for acl in asyncio.run(printed(fleet, role))]
         asyncio.run(grant(secure, *given))
         for name in STAGES:
             fleet.launch(name, **way_in(secure, name))
@@ -337,6 +343,30 @@ async def test_a_start_without_rights_waits_for_them(fleet: Fleet, secure: Secur
         await eventually(said, lambda line=line: f"{line}\n{fleet.logs()[f'{name}.log']}", PATIENCE_S)
         await grant(secure, *its)
     fleet.processes[name].until_ready()
+
+
+async def test_the_bulk_lane_with_just_these_rights_answers_after_a_delay(
+    fleet: Fleet, secure: Secure, topics: Topics, tenant: str
+) -> None:
+    """A call that is to wait goes to a delay topic and comes back by `redeliver`, which is a user of its own."""
+    new = [name for name in (*BULK, "redeliver") if not fleet.running(name)]
+    await grant(secure, *[acl for name in new for acl in await printed(fleet, name)])
+    for name in new:
+        fleet.launch(name, lane="interactive" if name == "redeliver" else "bulk", **way_in(secure, name))
+    for name in new:
+        await asyncio.to_thread(fleet.processes[name].until_ready)
+    dead = len(topics.seen("dead"))
+    slow = question(
+        tenant, "slow", f"Which colour has the slow parcel of {tenant}? [[fault:rate_limit retry_after=8 times=1]]", tier="light"
+    )
+    await topics.ask(slow, topic="requests.bulk")
+    answer = (await topics.answers([slow]))["slow"]
+    assert (answer["status"], answer["lane"], answer["attempts"]) == ("answered", "bulk", 2)
+    assert len(topics.seen("retry.10s")) == 1
+    assert len(topics.seen("dead")) == dead
+    assert [name for name in new if "lacks the right" in (fleet.folder / f"{name}.log").read_text()] == []
+    for name in new:
+        assert await asyncio.to_thread(fleet.stop, name) == 0
 
 
 async def test_who_is_not_let_in_again_says_so_and_waits(fleet: Fleet, secure: Secure) -> None:
