@@ -357,7 +357,7 @@ async def test_the_bulk_lane_with_just_these_rights_answers_after_a_delay(
         await asyncio.to_thread(fleet.processes[name].until_ready)
     dead = len(topics.seen("dead"))
     slow = question(
-        tenant, "slow", f"Which colour has the slow parcel of {tenant}? [[fault:rate_limit retry_after=8 times=1]]", tier="light"
+        tenant, "slow", f"Which colour has the slow parcel of {tenant}? [[fault:rate_limit retry_after=12 times=1]]", tier="light"
     )
     await topics.ask(slow, topic="requests.bulk")
     answer = (await topics.answers([slow]))["slow"]
