@@ -39,6 +39,16 @@ TIMEOUT_S = 30.0
 _RETRIED = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _UNREACHABLE = ("08", "28", "3D", "57P", "53", "57014", "55P03", "25006")
 """Connection, no entry (a changed password), no such database (it is being restored), shutdown, resources, time-outs, a standby."""
+_POSTGRES_TOLD = {
+    "28P01": "this password is not taken",
+    "28": "this user is not let in",
+    "3D000": "there is no such database",
+    "25006": "the database is read-only",
+    "53100": "disk is full",
+    "53300": "too many connections",
+    "57P03": "the server starts or stops",
+}
+"""The usual ones in words: the driver's name for them says little, and through SQLAlchemy it is `Error` for all."""
 _SQLITE_UNREACHABLE = {
     sqlite3.SQLITE_BUSY: "database is locked",
     sqlite3.SQLITE_LOCKED: "database is locked",
@@ -120,7 +130,9 @@ def unreachable(error: BaseException) -> str | None:
             return "connection lost"
         return unreachable(cause) if cause is not None and not isinstance(cause, DBAPIError) else None
     code = sqlstate(error)
-    return f"{type(error).__name__} ({code})" if code and code.startswith(_UNREACHABLE) else None
+    if not code or not code.startswith(_UNREACHABLE):
+        return None
+    return f"{_POSTGRES_TOLD.get(code) or _POSTGRES_TOLD.get(code[:2]) or type(error).__name__} ({code})"
 
 
 def sqlstate(error: BaseException) -> str | None:

@@ -18,6 +18,7 @@ from tests.unit.ledger.scenario import HELLO, ask, drift, ending, execute, hold,
 from workers.ledger.connection import Connection
 from workers.ledger.database import REFUSALS, TRIES, Database, make_engine
 from workers.ledger.ledger import Ledger
+from workers.ledger.migrate import check
 from workers.ledger.tables import worker
 from workers.ledger.types import Granted, Settled
 from workers.outcomes import Unavailable
@@ -49,12 +50,15 @@ async def test_a_refused_connection() -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-@pytest.mark.parametrize(("changed", "code"), [({"database": "dropped"}, "3D000"), ({"username": "barred"}, "28")])
-async def test_a_database_that_is_gone_or_lets_nobody_in(url: str, changed: dict[str, str], code: str) -> None:
+@pytest.mark.parametrize(
+    ("changed", "told"), [({"database": "dropped"}, r"no such database \(3D000\)"), ({"username": "barred"}, r"user is not let in \(28")]
+)
+async def test_a_database_that_is_gone_or_lets_nobody_in(url: str, changed: dict[str, str], told: str) -> None:
     other = sa.make_url(url).set(**changed).render_as_string(hide_password=False)  # type: ignore[arg-type]
     ledger = Ledger(other, heartbeat_s=5, stale_s=15, keep_days=7, pool_size=1)
-    for reaches in (ledger.start, ledger.check):
-        with pytest.raises(Unavailable, match=code):
+    # By SQLAlchemy and by the driver, which name the error differently.
+    for reaches in (ledger.start, ledger.check, partial(check, other)):
+        with pytest.raises(Unavailable, match=told):
             await reaches()
     await ledger.close()
 
