@@ -62,6 +62,7 @@ def _shaped(pattern: str, told: str) -> AfterValidator:
 
 Named = Annotated[str, _shaped(r"[^\x00-\x1f\x7f]{1,128}", "must be '*', or 1 to 128 characters as requests write them")]
 Rate = Annotated[Decimal, BeforeValidator(_decimal), Field(allow_inf_nan=False), AfterValidator(_per_million)]
+Address = Annotated[str, _shaped(r"https?://[^\s/?#]+\S*", "must be http://host:port or https://host, with the path if there is one")]
 Variable = Annotated[str, _shaped(r"[A-Za-z_][A-Za-z0-9_]*", "must be the name of an environment variable, never the secret itself")]
 
 
@@ -81,7 +82,7 @@ class Model(_Part):
 
     litellm: Annotated[str, _shaped(r"[^/\s]+/\S+", "must be provider/name as LiteLLM writes it, such as openai/gpt-4o-mini")]
     """`provider/name`, as LiteLLM writes it."""
-    api_base: str | None = None
+    api_base: Address | None = None
     """Where the model is served; left out: where LiteLLM finds the provider."""
     api_key_env: Variable | None = None
     """The environment variable that holds the key."""
@@ -261,6 +262,8 @@ class Policy(_Part):
         if value.get("unknown", "allow") not in ("allow", "reject"):
             raise ValueError("unknown: must be allow or reject")
         for name, entry in value.items():
+            if isinstance(name, str) and "/" in name:
+                raise ValueError(f"{name}: no tenant's name holds '/'")
             if name != "unknown" and not isinstance(entry, dict | Tenant | None):
                 raise ValueError(f"{name}: must be a mapping such as {{max_in_flight: 8}}")
         return {name: {} if entry is None else entry for name, entry in value.items()}
@@ -367,6 +370,8 @@ def parse(text: str, source: str) -> Policy:
         raise PolicyError(f"{source}: not YAML: {at}{e.problem}") from e
     except (yaml.YAMLError, ValueError) as e:
         raise PolicyError(f"{source}: not YAML: {' '.join(str(e).split())}") from e
+    except RecursionError as e:
+        raise PolicyError(f"{source}: nested too deep to be a policy") from e
     if not isinstance(data, dict):
         raise PolicyError(f"{source}: must be a mapping with models, tiers and reference")
     try:
@@ -384,7 +389,7 @@ def load(path: Path | None) -> Policy:
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as e:
-        raise PolicyError(f"{path}: cannot be read: {e.strerror}") from e
+        raise PolicyError(f"SCRIMP_POLICY_FILE: {path} cannot be read: {e.strerror}") from e
     except UnicodeDecodeError as e:
         raise PolicyError(f"{path}: not UTF-8 at byte {e.start}") from e
 

@@ -40,6 +40,7 @@ class TestErrors:
             ("digest: 0123", "digest: no such key here; did you mean budgets?"),
             ("tenants: {acme: {hmac: K}}", "tenants.acme.hmac: no such key here; did you mean hmac_env?"),
             ("tenants: {acme: allow}", "tenants: acme: must be a mapping such as {max_in_flight: 8}"),
+            ("tenants: {acme/eu: {}}", "tenants: acme/eu: no tenant's name holds '/'"),
             ("tenants: {unknown: maybe}", "tenants: unknown: must be allow or reject"),
             ("tenants: {unknown: {max_in_flight: 1}}", "tenants: unknown: must be allow or reject"),
             ("tenants: {acme: {max_in_flight: 0}}", "tenants.acme.max_in_flight: must be greater than or equal to 1"),
@@ -111,6 +112,10 @@ class TestErrors:
             ),
             ("{litellm: openai/x, context: 1, price: {input: .inf, output: 1}}", "price.input: must be a finite number"),
             ("{litellm: openai/x, context: 1, price: {input: 1}}", "price.output: is missing"),
+            (
+                "{litellm: openai/x, context: 1, api_base: 'localhost:8000/v1'}",
+                "api_base: must be http://host:port or https://host, with the path if there is one",
+            ),
         ],
     )
     def test_a_wrong_model(self, model: str, line: str) -> None:
@@ -134,6 +139,7 @@ class TestErrors:
             (BASE + "reference: mini", "not YAML: line 4, column 1: reference is given twice"),
             ("x: 2026-13-45", "not YAML: month must be in 1..12"),
             ("? [a]\n: 1", "not YAML: line 1, column 3: found unhashable key"),
+            ("[" * 3000, "nested too deep to be a policy"),
         ],
     )
     def test_a_wrong_whole(self, base: str, line: str) -> None:
@@ -301,7 +307,7 @@ class TestFile:
         file.poll()
         assert file() is before
 
-    @pytest.mark.parametrize("spoil", ["write", "delete", "bytes", "folder"])
+    @pytest.mark.parametrize("spoil", ["write", "deep", "delete", "bytes", "folder"])
     def test_a_bad_one_is_refused_once_and_the_old_one_stays(self, path: Path, spoil: str) -> None:
         refused: list[PolicyError] = []
         file = PolicyFile(path, refused.append)
@@ -309,6 +315,8 @@ class TestFile:
         path.unlink()
         if spoil == "write":
             path.write_text(BASE + "modles: {}")
+        elif spoil == "deep":
+            path.write_text("{" * 3000)
         elif spoil == "bytes":
             path.write_bytes(b"\xff\xfe")
         elif spoil == "folder":
@@ -329,7 +337,7 @@ class TestFile:
         assert file().timezone == "Europe/Berlin"
 
     def test_a_bad_one_at_start_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(PolicyError, match="cannot be read"):
+        with pytest.raises(PolicyError, match=r"^SCRIMP_POLICY_FILE: .* cannot be read: No such file"):
             PolicyFile(tmp_path / "none.yaml", pytest.fail)
 
     def test_the_shipped_one_is_never_read_again(self) -> None:

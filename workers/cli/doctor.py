@@ -99,6 +99,9 @@ def models(policy: Policy, *, keys_needed: bool = True) -> list[Finding]:
                     f"set {model.api_key_env}; `scrimp up` with its local model needs no key",
                 )
             )
+        elif model.api_key_env is None and model.provider == "openai" and model.api_base is None:
+            advice = f"name the variable that holds it (models.{name}.api_key_env)"
+            found.append(Finding(f"model {name}", False, f"{model.litellm}: the policy names no key, and OpenAI asks for one", advice))
         elif prices.rates(model) is None:
             advice = f"give it a price in the policy (models.{name}.price)"
             found.append(Finding(f"model {name}", False, f"{model.litellm}: no price is known", advice))

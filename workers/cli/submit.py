@@ -77,6 +77,8 @@ def read(lines: Iterable[bytes], tenant: str | None, feature: str | None) -> Ite
             raise BadLine(f"line {number}: {'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}") from e
         except ValueError as e:
             raise BadLine(f"line {number}: {e}") from e
+        except RecursionError as e:
+            raise BadLine(f"line {number}: nested too deep") from e
         if len(value) > MAX_REQUEST_BYTES:
             raise BadLine(f"line {number}: {len(value):,} bytes, at most {MAX_REQUEST_BYTES:,} are allowed")
         key = f"{request.tenant}/{request.request_id}"

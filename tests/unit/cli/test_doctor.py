@@ -35,6 +35,14 @@ def test_a_missing_key_is_a_problem_where_it_is_needed_and_else_a_note(rules: po
     assert "OF_THIS_TEST" in found.advice
 
 
+def test_openai_itself_is_not_called_without_a_key() -> None:
+    (found,) = doctor.models(policy.parse(POLICY.replace(", api_key_env: OF_THIS_TEST", ""), "test"))
+    assert (found.about, found.ok, "models.m.api_key_env" in found.advice) == ("model m", False, True)
+    own = POLICY.replace("api_key_env: OF_THIS_TEST", "api_base: 'http://127.0.0.1:1/v1', price: {input: 0, output: 0}")
+    (found,) = doctor.models(policy.parse(own, "test"))
+    assert found.ok
+
+
 def test_a_tenant_that_signs_needs_its_key_here(rules: policy.Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = doctor.tenants(rules)
     assert (found.about, found.ok, found.advice) == ("tenant acme", False, "set KEY_OF_ACME")

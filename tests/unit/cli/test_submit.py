@@ -38,6 +38,7 @@ def test_an_openai_line_becomes_a_request_of_the_tenant_and_feature() -> None:
     ("bad", "told"),
     [
         (b"no json\n", "line 2: Expecting value"),
+        (b"[" * 100_000, "line 2: nested too deep"),
         (b'{"request_id": "\xff"}\n', "^line 2: not UTF-8 at byte 16$"),
         (json.dumps(REQUEST).encode("utf-16"), "^line 2: not UTF-8 at byte 0$"),
         (line(REQUEST | {"messages": []}), "line 2: messages: "),
