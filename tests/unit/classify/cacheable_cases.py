@@ -173,6 +173,10 @@ What is a stock option?
 Which is better for beginners, Python or Java?
 How do I parse the current timestamp in Java?
 Write a Python script that rolls two dice.
+How do I create a password?
+Create a password policy for a small company.
+Give me tips for strong passwords.
+Who won the first Premier League in 1993?
 If a shop sells apples at 2 dollars each, how much do 7 apples cost?
 Rewrite in a friendlier tone: We cannot process your order today.
 walk me through changing a flat tire
@@ -256,6 +260,11 @@ what holidays are coming up
 roll a die
 flip a coin
 pick a random number between 1 and 10
+Generate a UUID
+generate a strong password with 12 characters
+Can you make me a passphrase?
+Which team is first in the Bundesliga?
+who is top of the premier league
 Is it still raining in Bergen?
 Has the rocket launched yet?
 did the mets win

@@ -199,6 +199,8 @@ STATE = any_of(
     r"\b(?:hard|easy|possible|long) to get (?:a table|in|into|seated|a seat)\b|\b(?:dangers?|violence|unrest|threats?"
     r"|precautions?)\b.*\b(?:in|travel\w*|going|visiting)\b",
     # and what else goes by the day
+    r"\b(?:first|second|third|fourth|last|top|bottom|leading|ahead)\b(?!.*\b(?:1\d\d\d|20[01]\d)\b)"
+    r".*\b(?:league|bundesliga|la liga|serie a|ligue 1|nba|nfl|nhl|mlb)\b",
     r"\b(?:lottery|jackpot|powerball|horoscope|full moon|hiring|job openings|eta|fixtures|line-?ups?|roster|playoffs?"
     r"|league table|tee times?)\b"
     r"|\bof the day\b|\bon the menu\b|\bin (?:power|office)$|\b(?:travel|drive|driving) time\b"
@@ -217,5 +219,9 @@ CHANCE = any_of(
     r"|cast|shake)\b.*\b(?:die|dice|d\d+|sided)\b|\b(?:die|dice)\b.*\b(?:roll|throw|toss)",
     r"\brandom(?:ly)? (?:number|name|card|word|choice|pick|fact|letter|color|colour|choose|select|generate)\b|\bat random\b"
     r"|\bpick a (?:number|card)\b|\bsurprise me\b",
+    r"^(?:(?:can|could|would|will) you )?(?:generate|create|make|give|invent|suggest|produce|provide|think of|come up with) (?:me |us )?"
+    r"(?:an?|another|some|the|\w+|\d+)?(?: (?!for\b|of\b|on\b|about\b)[\w-]+){0,3}? ?"
+    r"\b(?:uuids?|guids?|passwords?|passphrases?|passcodes?|pin codes?|pins?|otps?|nonces?|salts?|api keys?|secret keys?|access tokens?)\b"
+    r"(?! (?:generators?|policy|policies|managers?|fields?|forms?|resets?))",
 )
 """Answers that must differ each time."""
