@@ -37,13 +37,15 @@ TIMEOUT_S = 30.0
 """Of a whole transaction, waiting for a connection included."""
 
 _RETRIED = {"40001", "40P01"}  # serialization_failure, deadlock_detected
-_UNREACHABLE = ("08", "28", "3D", "57P", "53", "57014", "55P03", "25006")
-"""Connection, no entry (a changed password), no such database (it is being restored), shutdown, resources, time-outs, a standby."""
+_UNREACHABLE = ("08", "28", "3D", "57P", "53", "57014", "55P03", "25006", "42501")
+"""Connection, no entry (a changed password), no such database (it is being restored), shutdown, resources, time-outs, a standby, a right
+that is missing until somebody gives it."""
 _POSTGRES_TOLD = {
     "28P01": "this password is not taken",
     "28": "this user is not let in",
     "3D000": "there is no such database",
     "25006": "the database is read-only",
+    "42501": "this user lacks a right on the tables, or to make them",
     "53100": "disk is full",
     "53300": "too many connections",
     "57P03": "the server starts or stops",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +19,7 @@ from tests.unit.ledger.scenario import HELLO, ask, drift, ending, execute, hold,
 from workers.ledger.connection import Connection
 from workers.ledger.database import REFUSALS, TRIES, Database, make_engine
 from workers.ledger.ledger import Ledger
-from workers.ledger.migrate import check
+from workers.ledger.migrate import check, upgrade
 from workers.ledger.tables import worker
 from workers.ledger.types import Granted, Settled
 from workers.outcomes import Unavailable
@@ -61,6 +62,22 @@ async def test_a_database_that_is_gone_or_lets_nobody_in(url: str, changed: dict
         with pytest.raises(Unavailable, match=told):
             await reaches()
     await ledger.close()
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_a_user_without_rights_is_told_so_and_waited_for(url: str) -> None:
+    """As any but the owner is since PostgreSQL 15: let in, and allowed nothing."""
+    stranger = f"stranger_{uuid.uuid4().hex}"
+    other = sa.make_url(url).set(username=stranger, password="x").render_as_string(hide_password=False)
+    await execute(url, f"CREATE ROLE {stranger} LOGIN PASSWORD 'x'")
+    ledger = Ledger(other, heartbeat_s=5, stale_s=15, keep_days=7, pool_size=1)
+    try:
+        for reaches in (ledger.start, ledger.sweep, partial(check, other), partial(upgrade, other)):
+            with pytest.raises(Unavailable, match=r"ledger.*lacks a right .*\(42501\)"):
+                await reaches()
+        await ledger.close()
+    finally:
+        await execute(url, f"DROP ROLE {stranger}")
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
