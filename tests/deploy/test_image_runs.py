@@ -76,6 +76,8 @@ def test_it_says_what_it_is() -> None:
     labels = json.loads(docker("inspect", "--format", "{{json .Config.Labels}}", IMAGE))
     assert labels["org.opencontainers.image.title"] == "scrimp"
     assert labels["org.opencontainers.image.version"]
+    size = int(docker("image", "inspect", "--format", "{{.Size}}", IMAGE))
+    log.info("%d MB, the same for every stage", size / 1e6)
 
 
 def test_a_wrong_setting_is_one_line() -> None:
@@ -167,7 +169,7 @@ async def test_the_whole_fleet_answers_from_it_and_a_rolling_restart_under_load_
     done = asyncio.Event()
     load = asyncio.create_task(_load(containers, done))
     for stage in STAGES:
-        # A new one first, then the old one goes: as a Deployment does.
+        # A new one first, then the old one goes, so that each joins a group that has members. The chart has it the other way round.
         began, port = time.monotonic(), await asyncio.to_thread(containers.start, stage, f"{stage}-new")
         await asyncio.to_thread(containers.until_ready, {f"{stage}-new": port}, began)
         await asyncio.to_thread(containers.stop, stage)
