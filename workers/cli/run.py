@@ -15,7 +15,7 @@ import typer
 
 from schemas.types import LANES, Lane
 from workers.pipeline import STAGES, StageName
-from workers.settings import Settings, load
+from workers.settings import Settings, SettingsError, load
 
 
 def log_to_stderr(level: str) -> None:
@@ -51,6 +51,8 @@ def run(
     if lane is not None and lane not in get_args(Lane):
         raise typer.BadParameter(f"{lane!r} is not a lane; one of {', '.join(LANES)}")
     settings = load()
+    if stage == "remember" and not settings.qdrant.url:
+        raise SettingsError("SCRIMP_QDRANT__URL: `remember` shares the cache's Qdrant; set it, or run `cache` alone, which remembers too")
     names: tuple[StageName, ...] = tuple(STAGES) if stage == "all" else (stage,)  # type: ignore[assignment]
     lanes: tuple[Lane, ...] = (lane,) if lane else LANES if stage == "all" else ("interactive",)  # type: ignore[assignment]
     log_to_stderr(settings.log_level)

@@ -152,9 +152,6 @@ async def _cache_and_remember(
     from workers.encoder.encoder import open_encoder
 
     s = parts.settings
-    names = {name for name, _ in work}
-    if not s.qdrant.url and "remember" in names and "cache" not in names:
-        raise SettingsError("SCRIMP_QDRANT__URL: `remember` shares the cache's Qdrant; set it, or run `cache` alone, which remembers too")
     encoder = await asyncio.to_thread(open_encoder, parts.encoder_path or s.encoder.path, s.encoder.model, s.encoder.threads)
 
     def observe(event: str, reason: str) -> None:

@@ -82,6 +82,13 @@ def test_a_wrong_policy_is_one_line_and_exit_2(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_remember_without_a_server_is_one_line_also_where_no_broker_is(tmp_path: Path) -> None:
+    result = scrimp(tmp_path, "run", "remember", SCRIMP_KAFKA__BOOTSTRAP_SERVERS=f"{HOST}:{free_port()}")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("scrimp: SCRIMP_QDRANT__URL: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_provider_without_its_key_is_one_line_and_starts_nothing(tmp_path: Path) -> None:
     result = scrimp(tmp_path, "up", "--provider", "openai", alone=True)
     assert (result.returncode, result.stdout) == (2, "")
