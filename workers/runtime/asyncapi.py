@@ -12,7 +12,7 @@ from faststream.specification import AsyncAPI
 
 from schemas.types import LANES
 from workers.pipeline import STAGES, Stage
-from workers.topics import ALERTS, REQUESTS, TOPICS, Topic
+from workers.topics import REQUESTS, TOPICS, Topic
 
 
 def document(topic_prefix: str = "llm.") -> dict[str, Any]:
@@ -45,6 +45,4 @@ def _reads(broker: KafkaBroker, stage: Stage, name: str, topic: Topic) -> None:
 
 
 def _what(topic: Topic) -> str:
-    if topic is ALERTS:
-        return "public; nothing writes it in this version"
     return "public" if topic.public else "between stages"

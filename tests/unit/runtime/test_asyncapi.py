@@ -9,7 +9,7 @@ import pytest
 from schemas.types import LANES
 from workers.pipeline import STAGES
 from workers.runtime.asyncapi import document
-from workers.topics import ALERTS, REQUESTS, TOPICS, Topic
+from workers.topics import REQUESTS, TOPICS, Topic
 
 NAMES = {f"x.{topic.on(lane)}": topic for topic in TOPICS for lane in LANES}
 
@@ -31,7 +31,7 @@ def test_every_topic_is_in_it_and_nothing_else(made: dict[str, Any]) -> None:
 def test_a_topic_says_whom_it_is_for(made: dict[str, Any], name: str) -> None:
     topic: Topic = NAMES[name]
     told = {channel["description"] for channel in made["channels"].values() if channel["address"] == name}
-    expected = "public; nothing writes it in this version" if topic is ALERTS else "public" if topic.public else "between stages"
+    expected = "public" if topic.public else "between stages"
     assert told == {expected}
 
 
