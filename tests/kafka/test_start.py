@@ -5,7 +5,7 @@ process. Either way it says so in one line, and has joined no group. Settings of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.kafka.fleet import Fleet, health
 from tests.kafka.topics import eventually
+from tests.servers.postgres import database
 from tests.servers.process import free_port
 from tests.servers.required import long
 from workers.ledger.migrate import upgrade
@@ -75,13 +76,23 @@ async def older(url: str) -> None:
     await engine.dispose()
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without a ledger."""
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path}/scrimp.db"
+        return
+    with database() as url:
+        yield url
+
+
 @pytest.mark.parametrize("stage", ["call", "attribute"])
-async def test_a_ledger_of_an_older_version_ends_the_process(fleet: Fleet, tmp_path: Path, stage: str) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path}/scrimp.db"
-    await older(url)
-    fleet.launch(f"{stage}-o", ledger__url=url)
-    assert await asyncio.to_thread(fleet.processes[f"{stage}-o"].ended, PATIENCE_S) == 1
-    (told,) = said(fleet, f"{stage}-o")
+async def test_a_ledger_of_an_older_version_ends_the_process(fleet: Fleet, empty: str, stage: str) -> None:
+    await older(empty)
+    name = f"{stage}-{empty.partition(':')[0].partition('+')[0]}"
+    fleet.launch(name, ledger__url=empty)
+    assert await asyncio.to_thread(fleet.processes[name].ended, PATIENCE_S) == 1
+    (told,) = said(fleet, name)
     assert told.startswith(f"the ledger is older ({OLDER}) than this program (")
     assert told.endswith("); run `scrimp ledger upgrade`")
 
