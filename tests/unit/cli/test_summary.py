@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from schemas import Saved
+from schemas import AttemptRecord, Saved
 from tests.unit.cli.endings import hit, record, refused, response, seen
 from workers.cli.show import Seen
 from workers.cli.summary import Run, checks, figures
@@ -45,6 +45,13 @@ def ending(about: str, other: Seen | None) -> Callable[[Run], Run]:
 
 def test_a_good_run_passes_every_check() -> None:
     assert [c for c in checks(RUN) if not c.ok] == []
+
+
+def test_a_call_that_was_never_sent_is_in_the_books_and_counts_nowhere() -> None:
+    first, *rest = RUN.records
+    never_sent = AttemptRecord(n=2, model="mini", provider="openai", state="abandoned", outcome="not_sent")
+    run = replace(RUN, records=[first.model_copy(update={"attempts": (*first.attempts, never_sent)}), *rest])
+    assert [c for c in checks(run) if not c.ok] == []
 
 
 @pytest.mark.parametrize(
