@@ -24,7 +24,7 @@ from workers.settings import NOT_OURS, PREFIX
 ROOT = Path(__file__).parents[2]
 
 NOT_RUN = {
-    "make demo": "minutes of a model on one thread; what it starts is what `scrimp up` starts. SCRIMP_TEST_LONG runs it",
+    "make demo": "CI runs what it does before this; SCRIMP_TEST_LONG runs it here",
     "make test": "CI runs it before this",
     "make deploy-test": "this is part of it",
     "make image-test": "minutes of a build, where there is an engine at all",
