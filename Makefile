@@ -4,6 +4,7 @@
 
 VENV := .venv
 IMAGE := scrimp:test
+LOCAL_MODEL_IMAGE := scrimp-local-model:test
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEPLOY := $(VENV)/deploy-installed
@@ -66,9 +67,10 @@ $(KCAT): | $(INSTALLED)
 	if (cd $@.new && apt-get download kcat librdkafka1 libyajl2 && for package in *.deb; do dpkg-deb -x $$package . || exit 1; done && rm ./*.deb) >$@.log 2>&1; \
 	then mv $@.new $@; else echo "no kcat: not on the PATH, and no package of it (see $@.log)"; rm -rf $@.new; fi
 
-image-test: install  ## build the image and run the fleet from it, where a container engine answers; BUILD='--build-arg BASE=...' for docker build
+image-test: $(DEPLOY)  ## build the images, run the fleet from them and docker-compose.yml, where a container engine answers; BUILD='--build-arg BASE=...' for docker build
 	@if ! docker info >/dev/null 2>&1; then echo 'image-test: skipped, since no container engine answers'; else \
-	  docker build --quiet $(BUILD) -t $(IMAGE) . && IMAGE=$(IMAGE) $(BIN)/pytest --log-cli-level=INFO tests/deploy/test_image_runs.py; fi
+	  docker build --quiet $(BUILD) -t $(IMAGE) . && docker build --quiet $(BUILD) --target local-model -t $(LOCAL_MODEL_IMAGE) . && \
+	  IMAGE=$(IMAGE) LOCAL_MODEL_IMAGE=$(LOCAL_MODEL_IMAGE) $(BIN)/pytest --log-cli-level=INFO tests/deploy/test_image_runs.py tests/deploy/test_compose_up.py; fi
 
 chaos: install   ## ten storms over a whole fleet, judged from outside, then every outage and the budgets' processes at full length; ARGS='--seed 7' for one storm
 	$(BIN)/python -m tests.chaos $(ARGS)

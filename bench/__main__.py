@@ -1,5 +1,5 @@
 """`python -m bench [NAME ...]`: runs the benchmarks one after the other and prints their figures; starts the servers they need (the tests'
-choice). `--growth` adds the ledger with three million attempts in it."""
+choice). `--growth` adds the ledger with three million attempts in it; `--short` shows that they run, and its figures mean little."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m bench", description="Runs the benchmarks and prints their figures.")
     arguments.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; none: all of them")
     arguments.add_argument("--growth", action="store_true", help="ledger: also with three million attempts in it (a few minutes)")
+    arguments.add_argument("--short", action="store_true", help="one round of each instead of five")
     given = arguments.parse_args()
     if wrong := [n for n in given.names if n not in NAMES]:
         arguments.error(f"no such benchmark: {', '.join(wrong)}; one of {', '.join(NAMES)}")
@@ -34,8 +35,10 @@ def main() -> None:
             broker = on_exit.enter_context(kafka.session(Path(folder)))
             print(f"broker: {broker.title}", flush=True)
         for name in names:
-            run = importlib.import_module(f"bench.{name}").main
-            uvloop.run(run(broker.bootstrap) if name in ON_KAFKA else run(growth=given.growth))
+            benchmark = importlib.import_module(f"bench.{name}")
+            if given.short:
+                benchmark.ROUNDS = 1  # type: ignore[attr-defined]
+            uvloop.run(benchmark.main(broker.bootstrap) if name in ON_KAFKA else benchmark.main(growth=given.growth))
 
 
 if __name__ == "__main__":

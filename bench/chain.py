@@ -1,10 +1,13 @@
 """End to end at 20 requests a second with an instant provider, against a bare chain of five aiokafka hops.
 
-Both are separate processes on the same broker, fed at the same rate, in alternating rounds of one run. A hop reads a record and writes it
+All are separate processes on the same broker, fed at the same rate, in alternating rounds of one run. A hop reads a record and writes it
 on. A stage does its work as well: parse, classify, look in the cache (an embedding), compress, reserve in the ledger, call over HTTP,
 settle, price, store. A hop is aiokafka as it comes, with the product's acknowledgements and idempotence; the stages run with the timers
 that ship, not with the short ones of the tests. Every question is a new one of ordinary words and length, so that none may be served
 from the cache: one that is stops the benchmark.
+
+A third chain tells what the hardware takes of that: its hops do, in the same places, one embedding, one commit, one call, one commit and
+one commit, and nothing else (`WORK`). What the stages need beyond it is ours.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import aiohttp
+import asyncpg  # type: ignore[import-untyped]
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -33,16 +39,20 @@ from tests.kafka.provider import Provider
 from tests.servers.kafka import Broker
 from workers.encoder.bundled import bundled
 from workers.runtime import provision
-from workers.settings import Attribute, Kafka, Ledger
+from workers.settings import Attribute, Encoder, Kafka, Ledger
+
+Do = Callable[[dict[str, Any]], Awaitable[None]]
+"""What a hop does with a request that it has read."""
 
 RATE = 20
 SECONDS = 10
 ROUNDS = 5
-HOPS = 5
 PARTITIONS = 4
 STAGES = ("classify", "cache", "compress", "call", "attribute")
 
 
+WORK = ("none", "encode", "none", "call", "commit")
+"""What each hop of the working chain does: what no stage can go without."""
 SHIPPED = {
     "kafka__heartbeat_interval_ms": Kafka.model_fields["heartbeat_interval_ms"].default,
     "kafka__session_timeout_ms": Kafka.model_fields["session_timeout_ms"].default,
@@ -73,7 +83,24 @@ THINGS = (
     *("the north gate", "the university", "the town hall", "the glass bridge", "the lighthouse", "the royal stables", "the salt store"),
     *("the clock tower", "the tram depot"),
 )
-TOWNS = ("Lisbon", "Ghent", "Trieste", "Bergen", "Krakow", "Valencia", "Bristol", "Zadar", "Uppsala", "Graz", "Nantes", "Tartu")
+TOWNS = (
+    "Lisbon",
+    "Ghent",
+    "Trieste",
+    "Bergen",
+    "Krakow",
+    "Valencia",
+    "Bristol",
+    "Zadar",
+    "Uppsala",
+    "Graz",
+    "Nantes",
+    "Tartu",
+    "Cork",
+    "Parma",
+    "Lund",
+    "Ulm",
+)
 _texts = iter(
     random.Random(7).sample([f"{a} {b} of {c}?" for a in ASKS for b in THINGS for c in TOWNS], len(ASKS) * len(THINGS) * len(TOWNS))
 )
@@ -119,37 +146,89 @@ async def measure(bootstrap: str, into: str, out: str, make: Callable[[int], tup
     return took
 
 
-async def hop(bootstrap: str, into: str, out: str) -> None:
-    """One bare hop, as a process of its own: `python -m bench.chain BOOTSTRAP FROM TO`."""
+async def hop(bootstrap: str, into: str, out: str, work: str = "none", ledger: str = "", api: str = "") -> None:
+    """One hop, as a process of its own: `python -m bench.chain BOOTSTRAP FROM TO [WORK LEDGER API]`."""
     consumer = AIOKafkaConsumer(into, bootstrap_servers=bootstrap, group_id=f"hop-{into}", auto_offset_reset="earliest")
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
-    await consumer.start()
-    await producer.start()
-    print("ready", flush=True)
-    async for record in consumer:
-        await producer.send_and_wait(out, record.value, key=record.key)
+    async with AsyncExitStack() as on_exit:
+        do = await WORKS[work](on_exit, ledger, api)
+        await consumer.start()
+        await producer.start()
+        print("ready", flush=True)
+        async for record in consumer:
+            await do(json.loads(record.value) if work != "none" else {})
+            await producer.send_and_wait(out, record.value, key=record.key)
+
+
+async def _none(_: AsyncExitStack, _ledger: str, _api: str) -> Do:
+    async def do(asked: dict[str, Any]) -> None: ...
+
+    return do
+
+
+async def _encode(_: AsyncExitStack, _ledger: str, _api: str) -> Do:
+    from workers.encoder.encoder import open_encoder  # only this hop pays for it
+
+    encoder = open_encoder(bundled(), "", Encoder.model_fields["threads"].default)
+
+    async def do(asked: dict[str, Any]) -> None:
+        await asyncio.to_thread(encoder.encode, [asked["messages"][-1]["content"]])
+
+    return do
+
+
+async def _commit(on_exit: AsyncExitStack, ledger: str, _api: str) -> Do:
+    """One row, in a statement that is a transaction."""
+    connection = await asyncpg.connect(ledger.replace("+asyncpg", ""))
+    on_exit.push_async_callback(connection.close)
+    await connection.execute("create table if not exists hop (id text)")
+
+    async def do(asked: dict[str, Any]) -> None:
+        await connection.execute("insert into hop values ($1)", asked["request_id"])
+
+    return do
+
+
+async def _call(on_exit: AsyncExitStack, ledger: str, api: str) -> Do:
+    """Before the answer a commit, and one after it."""
+    commit = await _commit(on_exit, ledger, api)
+    session = await on_exit.enter_async_context(aiohttp.ClientSession(headers={"Authorization": "Bearer k"}))
+
+    async def do(asked: dict[str, Any]) -> None:
+        await commit(asked)
+        body = {"model": "mini", "messages": asked["messages"], "max_tokens": 100}
+        async with session.post(f"{api}/v1/chat/completions", json=body, raise_for_status=True) as answer:
+            await answer.json()
+        await commit(asked)
+
+    return do
+
+
+WORKS: dict[str, Callable[[AsyncExitStack, str, str], Awaitable[Do]]] = {"none": _none, "encode": _encode, "call": _call, "commit": _commit}
 
 
 @asynccontextmanager
-async def bare_chain(bootstrap: str) -> AsyncIterator[tuple[str, str]]:
-    """Five hops; gives the first topic and the last."""
+async def hops(bootstrap: str, works: Sequence[str], ledger: str = "", api: str = "") -> AsyncIterator[tuple[str, str]]:
+    """A chain of hops that do these; gives the first topic and the last."""
     name = f"hops-{uuid.uuid4().hex[:8]}"
-    topics = [f"{name}-{n}" for n in range(HOPS + 1)]
+    topics = [f"{name}-{n}" for n in range(len(works) + 1)]
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in topics])
     await admin.close()
-    hops = [
-        await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.chain", bootstrap, a, b, stdout=asyncio.subprocess.PIPE)
-        for a, b in itertools.pairwise(topics)
+    command = (sys.executable, "-m", "bench.chain", bootstrap)
+    processes = [
+        await asyncio.create_subprocess_exec(*command, a, b, work, ledger, api, stdout=asyncio.subprocess.PIPE)
+        for (a, b), work in zip(itertools.pairwise(topics), works, strict=True)
     ]
     try:
-        for process in hops:
+        for process in processes:
             assert process.stdout is not None
-            await process.stdout.readline()
+            if not await process.stdout.readline():
+                raise RuntimeError("a hop ended before it was ready")
         yield topics[0], topics[-1]
     finally:
-        for process in hops:
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
@@ -168,19 +247,23 @@ async def main(bootstrap: str) -> None:
         fleet = Fleet(Broker(bootstrap, "given"), name, PARTITIONS, url, provider, bundled(), folder, SHIPPED)
         on_exit.push_async_callback(asyncio.to_thread, fleet.close)
         await asyncio.to_thread(fleet.start, *STAGES, log_level="WARNING")
-        first, last = await on_exit.enter_async_context(bare_chain(bootstrap))
-        rounds = []
-        await measure(bootstrap, name + "requests", name + "responses", question)  # warm up
-        for _ in range(ROUNDS):
-            bare = await measure(bootstrap, first, last, question)
-            rounds.append((bare, await measure(bootstrap, name + "requests", name + "responses", question)))
+        bare = await on_exit.enter_async_context(hops(bootstrap, ["none"] * len(STAGES)))
+        working = await on_exit.enter_async_context(hops(bootstrap, WORK, url, provider.url))
+        chains = (bare, working, (name + "requests", name + "responses"))
+        for chain in chains:
+            await measure(bootstrap, *chain, question)  # warm up
+        rounds = [[await measure(bootstrap, *chain, question) for chain in chains] for _ in range(ROUNDS)]
     print(f"chain: {RATE} requests/s, {SECONDS} s a round, {ROUNDS} rounds, alternating; stages and hops are processes")
     for what, q in (("p50", 0.5), ("p99", 0.99)):
-        print(line(f"bare chain of {HOPS} hops, {what}", [1e3 * quantile(bare, q) for bare, _ in rounds], "ms"))
-        print(line(f"five stages, {what}", [1e3 * quantile(ours, q) for _, ours in rounds], "ms"))
-    ratio = median(quantile(ours, 0.5) / quantile(bare, 0.5) for bare, ours in rounds)
-    print(verdict("p50, ratio (median of the rounds)", ratio, 2.5, at_least=False))
+        for k, chain_name in enumerate((f"bare chain of {len(STAGES)} hops", "hops that encode, call and commit", "five stages")):
+            print(line(f"{chain_name}, {what}", [1e3 * quantile(a_round[k], q) for a_round in rounds], "ms"))
+    to_bare, to_work, work_to_bare = (
+        median(quantile(a_round[of], 0.5) / quantile(a_round[to], 0.5) for a_round in rounds) for of, to in ((2, 0), (2, 1), (1, 0))
+    )
+    print(f"  {'p50, stages to hops that work':<44} {to_work:10.2f}")
+    print(f"  {'p50, hops that work to bare':<44} {work_to_bare:10.2f}")
+    print(verdict("p50, stages to bare (median of the rounds)", to_bare, 2.5, at_least=False))
 
 
 if __name__ == "__main__":
-    asyncio.run(hop(*sys.argv[1:4]))
+    asyncio.run(hop(*sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -346,3 +347,15 @@ async def test_a_collection_replaced_by_another_kind_is_an_empty_cache(counted: 
         assert counted == [("error", "misfit")]
         with pytest.raises(StoreMisfit, match="no vectors of ours"):
             await store.check()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux tells them")
+def test_a_search_starts_no_threads_that_spin() -> None:
+    code = (
+        "import workers.cache.store, numpy, os\n"
+        "numpy.ones((4000, 384), dtype=numpy.float32) @ numpy.ones(384, dtype=numpy.float32)\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
