@@ -9,7 +9,9 @@ import asyncio
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -25,13 +27,14 @@ from tests.kafka.fleet import SCRIMP, Fleet, health
 from tests.kafka.topics import Topics, eventually, key
 from tests.servers import nursery, secure_kafka
 from tests.servers.apache_kafka import VERSION
-from tests.servers.process import Process, free_port
+from tests.servers.process import Process, free_port, listens
 from tests.servers.required import long, required
 from tests.servers.secure_kafka import Acl, Secure, acls, change_password, grant, revoke
 
 MECHANISMS = {
     "classify": "SCRAM-SHA-256",
     "cache": "PLAIN",
+    "remember": "SCRAM-SHA-256",
     "compress": "SCRAM-SHA-512",
     "attribute": "SCRAM-SHA-512",
     "classify-bulk": "SCRAM-SHA-512",
@@ -45,11 +48,12 @@ MECHANISMS = {
     "dead": "SCRAM-SHA-256",
 }
 """Of the roles that are users; `call` has a certificate."""
-STAGES = ("classify", "cache", "compress", "call", "attribute")
+STAGES = ("classify", "cache", "remember", "compress", "call", "attribute")
 BULK = ("classify-bulk", "cache-bulk", "compress-bulk", "call-bulk", "attribute-bulk")
 PASSWORDS = {f"scrimp-{role}": f"Geheim-{role}" for role in MECHANISMS}
 PRINCIPALS = {role: f"User:scrimp-{role}" for role in MECHANISMS} | {"call": "User:CN=scrimp-call"}
 PATIENCE_S = 90
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.kafka, long("a minute of processes, and a broker of its own")]
 
@@ -200,8 +204,16 @@ def test_a_broker_that_is_away_is_another_matter(secure: Secure, tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def fleet(secure: Secure, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Five stages, each with the rights that are printed for it. One partition: whoever comes back must go on where it was refused."""
-    with fleet_of(secure.broker, pytestconfig, tmp_path_factory.mktemp("fleet"), (), partitions=1) as fleet:
+    """Six stages, each with the rights that are printed for it. One partition: whoever comes back must go on where it was refused."""
+    folder, port = tmp_path_factory.mktemp("fleet"), free_port()
+    qdrant = Process(
+        [sys.executable, "-m", "tests.chaos.qdrant", str(port)], folder / "qdrant.txt", lambda: listens(f"127.0.0.1:{port}"), folder=ROOT
+    )
+    with ExitStack() as on_exit:
+        on_exit.callback(qdrant.kill)
+        qdrant.start()
+        server = {"qdrant__url": f"http://127.0.0.1:{port}"}
+        fleet = on_exit.enter_context(fleet_of(secure.broker, pytestconfig, folder, (), partitions=1, settings=server))
         given = [acl for role in PRINCIPALS if role not in (*BULK, "redeliver") for acl in asyncio.run(printed(fleet, role))]
         asyncio.run(grant(secure, *given))
         for name in STAGES:
@@ -228,6 +240,21 @@ async def test_a_fleet_with_just_these_rights_answers(fleet: Fleet, secure: Secu
     assert code == 0, said
     response = json.loads(said[said.index("{") : said.rindex("}") + 1])  # beside it stands the line for people, before or after
     assert (response["status"], response["source"], response["tenant"]) == ("answered", "model", tenant)
+
+
+async def test_what_is_remembered_with_just_these_rights_is_found(fleet: Fleet, secure: Secure, topics: Topics, tenant: str) -> None:
+    """`cache` and `remember` are two users, with a Qdrant server between them."""
+    asked = [question(tenant, "first", "What is a lighthouse?", cache={"mode": "auto"})]
+    await topics.ask(asked[0])
+    assert (await topics.answers(asked))["first"]["source"] == "model"
+
+    async def found() -> bool:
+        asked.append(asked[0] | {"request_id": f"again-{len(asked)}"})
+        await topics.ask(asked[-1])
+        answer = (await topics.answers(asked))[asked[-1]["request_id"]]
+        return bool(answer["source"] == "cache_exact")
+
+    await eventually(found, lambda: fleet.logs()["remember.log"], PATIENCE_S)
 
 
 async def test_who_makes_the_topics_needs_no_more_either(fleet: Fleet, secure: Secure) -> None:
@@ -346,9 +373,10 @@ async def test_a_start_without_rights_waits_for_them(fleet: Fleet, secure: Secur
 
 
 async def test_the_bulk_lane_with_just_these_rights_answers_after_a_delay(
-    fleet: Fleet, secure: Secure, topics: Topics, tenant: str
+    fleet: Fleet, secure: Secure, topics: Topics, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call that is to wait goes to a delay topic and comes back by `redeliver`, which is a user of its own."""
+    """A call that is to wait goes to a delay topic and comes back by `redeliver`, which is a user of its own. Here `cache` remembers."""
+    monkeypatch.setattr(fleet, "settings", {})
     new = [name for name in (*BULK, "redeliver") if not fleet.running(name)]
     await grant(secure, *[acl for name in new for acl in await printed(fleet, name)])
     for name in new:
