@@ -49,7 +49,12 @@ def fleet() -> str:
         }
         for name, stage in STAGES.items()
     }
-    document = {"stages": stages, "callTimeout": settings.call.timeout_s, "settings": [name for name, _ in variables()]}
+    document = {
+        "stages": stages,
+        "callTimeout": settings.call.timeout_s,
+        "stall": settings.http.stall_s,
+        "settings": [name for name, _ in variables()],
+    }
     return "# Written by helm/generate.py from workers/; do not edit.\n" + yaml.safe_dump(document, sort_keys=False, width=140)
 
 

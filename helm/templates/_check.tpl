@@ -25,6 +25,11 @@
 {{- if and $v.kafka.tls.caSecret (not $v.kafka.tls.caKey) -}}
 {{- fail (printf "kafka.tls.caKey: is empty, so the CA in %s (kafka.tls.caSecret) would not be used" $v.kafka.tls.caSecret) -}}
 {{- end -}}
+{{- $certificates := list $v.kafka.tls.certKey -}}
+{{- range $v.stages }}{{ range . }}{{ $certificates = append $certificates (dig "kafkaUser" "certKey" "" .) }}{{ end }}{{ end -}}
+{{- if and $v.kafka.tls.clientSecret (not (compact $certificates)) -}}
+{{- fail (printf "kafka.tls.certKey: is empty, so the client's certificate in %s (kafka.tls.clientSecret) would not be used" $v.kafka.tls.clientSecret) -}}
+{{- end -}}
 {{- if and $v.qdrant.existingSecret (not $v.qdrant.apiKeyKey) -}}
 {{- fail (printf "qdrant.apiKeyKey: is empty, so the API key in %s (qdrant.existingSecret) would not be used" $v.qdrant.existingSecret) -}}
 {{- end -}}
@@ -153,8 +158,12 @@
 {{- end -}}
 {{- $_ := set $values $name (index . 2) -}}
 {{- end -}}
-{{- if eq .worker.stage "call" -}}
 {{- $timeout := get $values "SCRIMP_CALL__TIMEOUT_S" | default .fleet.callTimeout | float64 -}}
+{{- $stall := get $values "SCRIMP_HTTP__STALL_S" | default .fleet.stall | float64 -}}
+{{- if le $stall $timeout -}}
+{{- fail (printf "%s.env.SCRIMP_HTTP__STALL_S: %v must exceed the time-out of a call, %v s (SCRIMP_CALL__TIMEOUT_S), or a slow provider looks like a hung worker" $key $stall $timeout) -}}
+{{- end -}}
+{{- if eq .worker.stage "call" -}}
 {{- if le .worker.drain $timeout -}}
 {{- fail (printf "%s.drainSeconds: %v must be above the time-out of a call, %v s (SCRIMP_CALL__TIMEOUT_S), or a stop throws paid calls away" $key .worker.drain $timeout) -}}
 {{- end -}}

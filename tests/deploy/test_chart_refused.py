@@ -101,6 +101,14 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
         ),
         (lane(drainSeconds=60), "stages.call.bulk.drainSeconds: 60 must be above the time-out of a call, 60 s"),
         (lane(env={"SCRIMP_CALL__TIMEOUT_S": "90"}), "stages.call.bulk.drainSeconds: 70 must be above the time-out of a call, 90 s"),
+        (
+            lane("cache", env={"SCRIMP_CALL__TIMEOUT_S": "200"}),
+            "stages.cache.bulk.env.SCRIMP_HTTP__STALL_S: 180 must exceed the time-out of a call, 200 s",
+        ),
+        (
+            lane(env={"SCRIMP_HTTP__STALL_S": "60"}),
+            "stages.call.bulk.env.SCRIMP_HTTP__STALL_S: 60 must exceed the time-out of a call, 60 s",
+        ),
         (lane(env={"SCRIMP_CALL__TIMEOUT": "9"}), "stages.call.bulk.env.SCRIMP_CALL__TIMEOUT: SCRIMP_CALL__TIMEOUT is not a setting"),
         (
             lane(extraEnv=[{"name": "SCRIMP_CALL__TIMEOUT", "value": "9"}]),
@@ -120,6 +128,10 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
         ({"kafka": {"securityProtocol": "SASL_SSL"}}, "kafka.sasl.mechanism: kafka.securityProtocol SASL_SSL needs one of"),
         ({"kafka": {"sasl": {"mechanism": "PLAIN"}}}, "kafka.sasl.mechanism: with kafka.securityProtocol PLAINTEXT nobody signs in"),
         ({"kafka": {"tls": {"caKey": "ca.crt"}}}, "kafka.tls.caKey: kafka.securityProtocol PLAINTEXT has no TLS"),
+        (
+            {"kafka": {"securityProtocol": "SSL", "tls": {"clientSecret": "scrimp-user"}}},
+            "kafka.tls.certKey: is empty, so the client's certificate in scrimp-user (kafka.tls.clientSecret) would not be used",
+        ),
         (
             {"kafka": {"securityProtocol": "SSL", "tls": {"certKey": "user.crt"}}},
             "kafka.tls.certKey and kafka.tls.keyKey: the client's certificate and its key go together",
