@@ -15,13 +15,14 @@ from tests.servers import kafka, postgres
 
 ON_KAFKA = ("classify", "call", "chain")
 NAMES = (*ON_KAFKA, "ledger")
+SHORT = {"classify": {"RECORDS": 2_000}, "call": {"CALLS": 1_000}, "chain": {"SECONDS": 2}}
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m bench", description="Runs the benchmarks and prints their figures.")
     arguments.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; none: all of them")
     arguments.add_argument("--growth", action="store_true", help="ledger: also with three million attempts in it (a few minutes)")
-    arguments.add_argument("--short", action="store_true", help="one round of each instead of five")
+    arguments.add_argument("--short", action="store_true", help="one small round of each instead of five")
     given = arguments.parse_args()
     if wrong := [n for n in given.names if n not in NAMES]:
         arguments.error(f"no such benchmark: {', '.join(wrong)}; one of {', '.join(NAMES)}")
@@ -37,7 +38,7 @@ def main() -> None:
         for name in names:
             benchmark = importlib.import_module(f"bench.{name}")
             if given.short:
-                benchmark.ROUNDS = 1  # type: ignore[attr-defined]
+                vars(benchmark).update({"ROUNDS": 1} | SHORT.get(name, {}))
             uvloop.run(benchmark.main(broker.bootstrap) if name in ON_KAFKA else benchmark.main(growth=given.growth))
 
 

@@ -24,7 +24,7 @@ from workers.settings import NOT_OURS, PREFIX
 ROOT = Path(__file__).parents[2]
 
 MADE = {"make demo": "make demo", "make bench": "make bench ARGS=--short"}
-"""Line -> what is run for it: one round of each benchmark, since five take a quarter of an hour."""
+"""Line -> what is run for it: one round of each benchmark, since five take ten minutes."""
 NOT_RUN = {
     "make test": "CI runs it before this",
     "make deploy-test": "this is part of it",
