@@ -27,6 +27,8 @@ Who wrote The Master and Margarita?
 When was the Eiffel Tower built?
 In what year did the Berlin Wall fall?
 Who won the battle of Hastings?
+What happened to the Titanic in 1912?
+What happened at the battle of Hastings in 1066?
 Which team won the 1998 football world cup?
 How many bones are in the human body?
 how far is the moon from the earth
@@ -219,6 +221,11 @@ what is the interest rate on a 30 year mortgage
 What's in the news?
 give me the latest headlines
 what happened in the world today
+What happened to Boeing?
+what's happening with the ceasefire
+what has happened at the border
+What happened with the merger?
+What is happening to the housing market?
 Any updates on the earthquake?
 Who won the game last night?
 what's the score of the lakers game

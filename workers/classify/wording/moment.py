@@ -81,6 +81,8 @@ MOMENT = any_of(
     r"^how (?:is|are) .*\b(?:doing|going|looking|performing|holding up)\b|^how (?:is|are) the (?:lines?|markets?|roads?"
     r"|commute|surf|snow|queue|economy|crowd)\b|\b(?:trading|selling) (?:at|for)\b",
     r"\b(?:later|in a (?:bit|while|minute|moment)|soon|early morning)\b",
+    # How a story stands; one with its year in it is over.
+    r"^what(?:'s|s| has| is| ever)? happen(?:ed|ing) (?:to|with|at)\b(?!.*\b(?:in|of|during) 1?\d{3}\b)",
 )
 """Time words that count whatever the question is."""
 
