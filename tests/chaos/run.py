@@ -115,7 +115,7 @@ def world(
         provider = Provider(folder, "--numbered", "--latency-mean", "0.5", "--latency-max", "2.5")
         on_exit.callback(provider.close)
         port = free_port()
-        command = [sys.executable, "-m", "tests.chaos.qdrant", str(port)]
+        command = [sys.executable, "-m", "tests.servers.qdrant", str(port)]
         qdrant = Process(command, folder / "qdrant.log", lambda: listens(f"127.0.0.1:{port}"), folder=ROOT)
         on_exit.callback(qdrant.kill)
         fleet = Fleet(broker, prefix, PARTITIONS, ledger_url, provider, bundled(), folder)

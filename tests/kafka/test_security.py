@@ -207,7 +207,7 @@ def fleet(secure: Secure, pytestconfig: pytest.Config, tmp_path_factory: pytest.
     """Six stages, each with the rights that are printed for it. One partition: whoever comes back must go on where it was refused."""
     folder, port = tmp_path_factory.mktemp("fleet"), free_port()
     qdrant = Process(
-        [sys.executable, "-m", "tests.chaos.qdrant", str(port)], folder / "qdrant.txt", lambda: listens(f"127.0.0.1:{port}"), folder=ROOT
+        [sys.executable, "-m", "tests.servers.qdrant", str(port)], folder / "qdrant.txt", lambda: listens(f"127.0.0.1:{port}"), folder=ROOT
     )
     with ExitStack() as on_exit:
         on_exit.callback(qdrant.kill)

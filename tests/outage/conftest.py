@@ -24,7 +24,7 @@ from tests.kafka.conftest import topics as topics
 from tests.kafka.fleet import POLICY, Fleet
 from tests.outage.link import Background, Link
 from tests.servers.kafka import Broker
-from tests.unit.cache.rest import qdrant_over_rest
+from tests.servers.qdrant import qdrant_over_rest
 
 EVERY = os.environ.get("SCRIMP_TEST_LONG") in ("1", "all")
 LONG = os.environ.get("SCRIMP_TEST_LONG") == "1"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.servers.qdrant import qdrant_over_rest
 from tests.unit.cache.events import NOON, Counted, answer, ask
-from tests.unit.cache.rest import qdrant_over_rest
 from workers.cache.cache import make_cache
 from workers.cache.erase import erase
 from workers.cache.remember import make_remember

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from qdrant_client import models
 
 from schemas import TokensAround, Usage
+from tests.servers.qdrant import qdrant_over_rest
 from tests.unit.cache.events import NOON, Counted
-from tests.unit.cache.rest import qdrant_over_rest
 from workers.cache import store as module
 from workers.cache.entry import Entry, Vector, pack, unpack
 from workers.cache.scope import point_id

@@ -1,8 +1,14 @@
-"""Qdrant's REST protocol, as much of it as the store speaks, over the client's own embedded engine: requests are read with Qdrant's own
-models, so one that a server would not understand fails here too. `indexes` keeps the payload indexes that were asked for."""
+"""Qdrant's REST protocol, as much of it as the store speaks, over the client's own embedded engine, in memory.
+
+Requests are read with Qdrant's own models, so one that a server would not understand fails here too. `python -m tests.servers.qdrant PORT`
+is one to be frozen and killed; its entries are gone then, as those of a lost machine.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +23,7 @@ class Rest:
     url: str
     engine: AsyncQdrantClient
     indexes: dict[str, Any] = field(default_factory=dict)
+    """The payload indexes that were asked for."""
     api_keys: set[str | None] = field(default_factory=set)
     deaf: bool = False
     """Answers searches as if they had no filter."""
@@ -108,3 +115,13 @@ async def qdrant_over_rest(port: int = 0) -> AsyncIterator[Rest]:
     finally:
         await runner.cleanup()
         await engine.close()
+
+
+async def main(port: int) -> None:
+    warnings.simplefilter("ignore")  # the embedded engine says that it is no server
+    async with qdrant_over_rest(port):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
