@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -18,8 +19,11 @@ from tests.kafka.topics import eventually
 from tests.servers.postgres import database
 from tests.servers.process import free_port
 from tests.servers.required import long
+from workers.laptop.broker import embedded_broker
 from workers.ledger.migrate import upgrade
+from workers.runtime import provision
 from workers.runtime.health import SPARE
+from workers.settings import Kafka
 
 pytestmark = long("half a minute of processes")
 
@@ -127,3 +131,21 @@ async def test_one_process_more_than_partitions_is_left_without(fleet: Fleet) ->
         page_of(fleet, without, lambda status, page: status == 200 and not page["degraded"]), lambda: str(fleet.logs()), PATIENCE_S
     )
     assert fleet.stop(without) == 0
+
+
+async def test_a_start_waits_for_its_topics_and_makes_none(fleet: Fleet, tmp_path: Path) -> None:
+    """On the embedded broker, which makes a topic that somebody subscribes to."""
+    async with embedded_broker(None, tmp_path) as broker:
+        kafka = Kafka(bootstrap_servers=broker.bootstrap, topic_prefix="none-yet.", partitions=1, idempotence=False)
+        fleet.launch("compress-t", **{f"kafka__{name}": getattr(kafka, name) for name in kafka.model_fields_set})
+        told = "waits for kafka: missing topics: none-yet.missed; run `scrimp topics apply`"
+        await eventually(page_of(fleet, "compress-t", lambda _, page: told in page.get("wrong", [])), lambda: str(fleet.logs()), PATIENCE_S)
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+        await admin.start()
+        assert [name for name in await admin.list_topics() if name.startswith("none-yet.")] == []
+        await admin.close()
+        await provision.apply(kafka)
+        await eventually(page_of(fleet, "compress-t", lambda status, _: status == 200), lambda: str(fleet.logs()), PATIENCE_S)
+        assert await asyncio.to_thread(fleet.stop, "compress-t") == 0
+        waited = [line for line in said(fleet, "compress-t") if "topics" in line]
+        assert waited == [told]

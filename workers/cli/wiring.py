@@ -95,6 +95,7 @@ async def serve(
             stack.callback(gc.unfreeze)
             for (name, lane), deliver in delivers.items():
                 subscribe(fleet, parts, STAGES[name], lane, deliver)
+            await starting.reach("kafka", partial(producer.must_see, fleet.reads))
             await starting.reach("kafka", fleet.start)
             stack.push_async_callback(_close, "consumers", fleet.stop)
         except Stopped:

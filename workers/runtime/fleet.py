@@ -120,6 +120,8 @@ class Fleet:
         )
         self.broker.hears = self._hears
         self.intakes: dict[tuple[str, Lane], Intake] = {}
+        self.reads: set[str] = set()
+        """The topics that `start` subscribes to. They must be there: a broker may make those that it is asked for, and not as we would."""
         self._groups: dict[str, tuple[str, Lane]] = {}
         self._watches: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._watching: tuple[asyncio.Task[None], ...] = ()
@@ -129,8 +131,10 @@ class Fleet:
         self.intakes[consumer, lane] = intake
         group = stage.group(self._kafka.group_prefix, lane, consumer)
         self._groups[group] = consumer, lane
+        reads = [self._kafka.topic_prefix + topic.on(lane) for topic in stage.consumers[consumer]]
+        self.reads.update(reads)
         subscriber = self.broker.subscriber(
-            *(self._kafka.topic_prefix + topic.on(lane) for topic in stage.consumers[consumer]),
+            *reads,
             group_id=group,
             batch=True,
             max_records=max_records,

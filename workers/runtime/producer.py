@@ -131,6 +131,14 @@ class KafkaProducer:
         await self.check()
         return self._there
 
+    async def must_see(self, topics: Collection[str]) -> None:
+        """Raises Unavailable while one of these is missing, or hidden from us who are to read it."""
+        if not (missing := set(topics) - await self.topics()):
+            return
+        if hidden := await self._hidden(missing):
+            raise Unavailable("kafka", refused.right(self._kafka, "Read", "topic", hidden))
+        raise Unavailable("kafka", _missing(missing))
+
     async def send(self, records: Sequence[Outgoing]) -> None:
         if self._spent:
             await self._renew()
@@ -164,7 +172,7 @@ class KafkaProducer:
         if hidden := await self._hidden(missing):
             raise self._may_not(hidden)
         if ours := sorted(missing & self._awaited):
-            raise Unavailable("kafka", f"missing topics: {', '.join(ours)}; run `scrimp topics apply`")
+            raise Unavailable("kafka", _missing(ours))
         raise Unpublishable(f"no such topic: {', '.join(sorted(missing))}")
 
     async def _hidden(self, topics: Collection[str]) -> set[str]:
@@ -200,3 +208,7 @@ class KafkaProducer:
             task = asyncio.create_task(old.stop(), name="old producer")  # others may wait for what it has under way
             self._old.add(task)
             task.add_done_callback(self._old.discard)
+
+
+def _missing(topics: Collection[str]) -> str:
+    return f"missing topics: {', '.join(sorted(topics))}; run `scrimp topics apply`"
