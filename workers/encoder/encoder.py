@@ -55,9 +55,17 @@ class Encoder:
 def open_encoder(path: Path | None, model: str, threads: int) -> Encoder:
     """The encoder in the directory `path` (model.onnx, tokenizer.json, tokenizer_config.json; mean pooling), or else fastembed's `model`,
     which is downloaded once. `threads`: CPU threads of one `encode`."""
-    embedder, folder, model_file = _local(path, threads) if path is not None else _from_hub(model, threads)
-    digest = _digest([folder / model_file, *(folder / name for name in _TOKENIZER_FILES)])
-    probe = next(iter(embedder.embed(["dimension"])))
+    given = f"SCRIMP_ENCODER__MODEL={model}" if path is None else f"SCRIMP_ENCODER__PATH={path}"
+    try:
+        embedder, folder, model_file = _local(path, threads) if path is not None else _from_hub(model, threads)
+        digest = _digest([folder / model_file, *(folder / name for name in _TOKENIZER_FILES)])
+        probe = next(iter(embedder.embed(["dimension"])))
+    except EncoderMissing:
+        raise
+    except Exception as e:
+        # Files that were cut off, are of another kind or may not be read: the libraries have no error in common for that.
+        why = next(iter(str(e).splitlines()), "")
+        raise EncoderMissing(f"{given}: cannot be loaded as an encoder: {type(e).__name__}: {why}") from e
     return Encoder(name=f"{model if path is None else 'local'}@{digest[:16]}", dim=len(probe), _model=embedder)
 
 

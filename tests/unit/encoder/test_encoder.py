@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,22 @@ def test_the_name_is_that_of_the_files_not_of_their_place(encoder: Encoder, tmp_
 def test_a_directory_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(EncoderMissing, match=r"no model\.onnx, tokenizer\.json, tokenizer_config\.json"):
         open_encoder(tmp_path, "unused", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [
+        ("model.onnx", lambda whole: whole[: 1 << 20]),  # as a full volume leaves it
+        ("tokenizer.json", lambda _: b"{"),
+        ("tokenizer_config.json", lambda _: b"[]"),
+    ],
+    ids=["model", "tokenizer", "config"],
+)
+def test_a_damaged_directory_is_one_line(tmp_path: Path, name: str, damaged: Callable[[bytes], bytes]) -> None:
+    folder = shutil.copytree(bundled(), tmp_path / "encoder")
+    (folder / name).write_bytes(damaged((folder / name).read_bytes()))
+    with pytest.raises(EncoderMissing, match=rf"^SCRIMP_ENCODER__PATH={folder}: cannot be loaded as an encoder: \w+: [^\n]*$"):
+        open_encoder(folder, "unused", threads=1)
 
 
 def test_an_unknown_model_is_named() -> None:
