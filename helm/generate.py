@@ -7,6 +7,7 @@ python helm/generate.py --check    write nothing; exit 1 and name the files that
 from __future__ import annotations
 
 import json
+import operator
 import re
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import yaml
 
 from schemas.types import LANES
 from workers.pipeline import STAGES, Stage
-from workers.settings import Settings, variables
+from workers.settings import PREFIX, Settings, variables
 from workers.topics import DELAYS
 
 HERE = Path(__file__).parent
@@ -33,6 +34,21 @@ NEEDS: dict[str, list[str]] = {
     "redeliver": [],
 }
 """What a stage opens beside Kafka and the policy (`workers/cli/stages.py`; a test holds it): its pods get these secrets and no others."""
+
+ORDER: list[tuple[str, str, float, bool, str]] = [
+    ("http.stall_s", "call.timeout_s", 1, False, ": a slow provider would look like a hung worker"),
+    (
+        "call.drain_s",
+        "call.timeout_s",
+        1,
+        False,
+        ": a stop would throw paid calls away; what is of `call` alone belongs in stages.call.<lane>.env",
+    ),
+    ("kafka.session_timeout_ms", "kafka.heartbeat_interval_ms", 1, False, ""),
+    ("ledger.stale_s", "ledger.heartbeat_s", 2, True, ""),
+    ("classify.long_context_tokens", "classify.short_context_tokens", 1, True, ""),
+]
+"""What the settings ask of two of them: this one must be above that one, so many times; or may equal it; why."""
 
 
 def fleet() -> str:
@@ -51,11 +67,29 @@ def fleet() -> str:
     }
     document = {
         "stages": stages,
-        "callTimeout": settings.call.timeout_s,
-        "stall": settings.http.stall_s,
+        "order": [_order(*rule) for rule in ORDER],
         "settings": [name for name, _ in variables()],
     }
     return "# Written by helm/generate.py from workers/; do not edit.\n" + yaml.safe_dump(document, sort_keys=False, width=140)
+
+
+def _order(above: str, below: str, times: float, may_equal: bool, why: str) -> dict[str, Any]:
+    def default(setting: str) -> Any:
+        return operator.attrgetter(setting)(Settings.model_construct())
+
+    return {
+        "above": _variable(above),
+        "aboveDefault": default(above),
+        "below": _variable(below),
+        "belowDefault": default(below),
+        "times": times,
+        "mayEqual": may_equal,
+        "why": why,
+    }
+
+
+def _variable(setting: str) -> str:
+    return PREFIX + setting.upper().replace(".", "__")
 
 
 def _lanes(stage: Stage) -> dict[str, Any]:

@@ -133,12 +133,26 @@
 {{- fail (printf "%s.podLabels.%s: the chart sets it, and finds its pods by such labels" $key .) -}}
 {{- end -}}
 {{- end -}}
+{{- /* What the chart sets for the stage itself is compared with the rest, too. */ -}}
+{{- $drain := printf "SCRIMP_%s__DRAIN_S" (upper .worker.stage) -}}
+{{- include "scrimp.checkEnv" (merge (dict "key" $key "w" $w "set" (dict $drain .worker.drain)) .) -}}
+{{- end -}}
+
+{{- /*
+The variables that are given to a pod. `root`, `fleet`, and `worker`, where the pod is one; `w`: what has `env` and `extraEnv`, and `key`: where
+that stands in the values; `set`: what is set beside them, by the variable.
+*/ -}}
+{{- define "scrimp.checkEnv" -}}
+{{- $v := .root.Values -}}
+{{- $key := .key -}}
 {{- $owned := include "scrimp.owned" . | fromYaml -}}
 {{- /* All that is given, by name and value. Where a name stands twice, Kubernetes would take one of them without a word. */ -}}
 {{- $given := list -}}
-{{- range $name, $value := $w.env -}}{{- $given = append $given (list (printf "env.%s" $name) $name $value) -}}{{- end -}}
-{{- range $w.extraEnv -}}{{- $given = append $given (list "extraEnv" .name (.value | default "")) -}}{{- end -}}
-{{- $values := dict -}}
+{{- range $name, $value := .w.env -}}{{- $given = append $given (list (printf "env.%s" $name) $name $value) -}}{{- end -}}
+{{- range .w.extraEnv -}}{{- $given = append $given (list "extraEnv" .name (.value | default "")) -}}{{- end -}}
+{{- $values := deepCopy .set -}}
+{{- $places := dict -}}
+{{- range $name, $_ := .set -}}{{- $_ := set $places $name (get $owned $name) -}}{{- end -}}
 {{- range $given -}}
 {{- $where := printf "%s.%s" $key (index . 0) -}}
 {{- $name := index . 1 -}}
@@ -157,20 +171,21 @@
 {{- fail (printf "%s: %s is given twice" $where $name) -}}
 {{- end -}}
 {{- $_ := set $values $name (index . 2) -}}
+{{- $_ := set $places $name $where -}}
 {{- end -}}
-{{- $timeout := get $values "SCRIMP_CALL__TIMEOUT_S" | default .fleet.callTimeout | float64 -}}
-{{- $stall := get $values "SCRIMP_HTTP__STALL_S" | default .fleet.stall | float64 -}}
-{{- if le $stall $timeout -}}
-{{- fail (printf "%s.env.SCRIMP_HTTP__STALL_S: %v must exceed the time-out of a call, %v s (SCRIMP_CALL__TIMEOUT_S), or a slow provider looks like a hung worker" $key $stall $timeout) -}}
-{{- end -}}
-{{- if eq .worker.stage "call" -}}
-{{- if le .worker.drain $timeout -}}
-{{- fail (printf "%s.drainSeconds: %v must be above the time-out of a call, %v s (SCRIMP_CALL__TIMEOUT_S), or a stop throws paid calls away" $key .worker.drain $timeout) -}}
+{{- /* Every process reads all settings, and does not start where two of them contradict: also with what only another stage uses. */ -}}
+{{- range .fleet.order -}}
+{{- $above := get $values .above | default .aboveDefault | float64 -}}
+{{- $below := get $values .below | default .belowDefault | float64 -}}
+{{- $least := mulf $below .times -}}
+{{- if or (lt $above $least) (and (eq $above $least) (not .mayEqual)) -}}
+{{- $where := get $places .above | default (get $places .below) -}}
+{{- fail (printf "%s: %s, %v, must be %s %v, as %s is %v%s" $where .above $above (ternary "at least" "above" .mayEqual) $least .below $below .why) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* The variables that the chart sets, and the value that each is set by. `worker`: one entry of `scrimp.workers`. */ -}}
+{{- /* The variables that the chart sets, and the value that each is set by. `worker`: one entry of `scrimp.workers`, if the pod is one. */ -}}
 {{- define "scrimp.owned" -}}
 HOME: tmpSize; it is /tmp, the only place that can be written
 SCRIMP_LOG_LEVEL: logLevel
@@ -195,6 +210,8 @@ SCRIMP_QDRANT__API_KEY: qdrant.apiKeyKey
 SCRIMP_ENCODER__PATH: encoder.path
 SCRIMP_LEDGER__URL: ledger.urlKey
 SCRIMP_LEDGER__POOL_SIZE: ledger.poolSize
-SCRIMP_{{ upper .worker.stage }}__WINDOW: {{ .worker.key }}.window
-SCRIMP_{{ upper .worker.stage }}__DRAIN_S: {{ .worker.key }}.drainSeconds
+{{- with .worker }}
+SCRIMP_{{ upper .stage }}__WINDOW: {{ .key }}.window
+SCRIMP_{{ upper .stage }}__DRAIN_S: {{ .key }}.drainSeconds
+{{- end }}
 {{- end -}}

@@ -5,6 +5,8 @@ them), needs, kafka (`scrimp.kafkaOf`), consumers (full names), scaled (by KEDA 
 {{- define "scrimp.workers" -}}
 {{- include "scrimp.check" . -}}
 {{- $fleet := .Files.Get "files/fleet.yaml" | fromYaml -}}
+{{- /* The Jobs and the test take the defaults as they are. */ -}}
+{{- include "scrimp.checkEnv" (dict "root" . "fleet" $fleet "key" "defaults" "w" .Values.defaults "set" dict) -}}
 {{- $mode := .Values.autoscaling.mode -}}
 {{- $workers := list -}}
 {{- range $stage, $facts := $fleet.stages -}}

@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from workers import policy
 from workers.cli import stages as builders
@@ -111,6 +112,25 @@ def test_the_defaults_are_those_of_the_settings(value: str, setting: str) -> Non
     for part in setting.split("."):
         theirs = getattr(theirs, part)
     assert ours == theirs
+
+
+def test_the_order_of_two_settings_is_that_of_the_settings(generate: ModuleType) -> None:
+    def taken(given: dict[str, float]) -> bool:
+        groups: dict[str, dict[str, float]] = {"http": {"stall_s": 9_999}, "call": {"drain_s": 9_999}}
+        for setting, value in given.items():
+            group, _, name = setting.partition(".")
+            groups.setdefault(group, {})[name] = value
+        try:
+            Settings.model_validate(groups)
+        except ValidationError:
+            return False
+        return True
+
+    for above, below, times, may_equal, _ in generate.ORDER:
+        bound = round(2_000 * times)
+        assert not taken({below: 2_000, above: bound - 1}), above
+        assert taken({below: 2_000, above: bound}) == may_equal, above
+        assert taken({below: 2_000, above: bound + 1}), above
 
 
 def test_the_default_keys_are_those_of_the_policy_that_ships() -> None:

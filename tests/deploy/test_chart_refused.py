@@ -99,15 +99,53 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
             {"defaults": {"terminationGracePeriodSeconds": 60}},
             "stages.call.bulk.terminationGracePeriodSeconds: 60 must be above the drain, 70 s",
         ),
-        (lane(drainSeconds=60), "stages.call.bulk.drainSeconds: 60 must be above the time-out of a call, 60 s"),
-        (lane(env={"SCRIMP_CALL__TIMEOUT_S": "90"}), "stages.call.bulk.drainSeconds: 70 must be above the time-out of a call, 90 s"),
+        (
+            lane(drainSeconds=60),
+            "stages.call.bulk.drainSeconds: SCRIMP_CALL__DRAIN_S, 60, must be above 60, as SCRIMP_CALL__TIMEOUT_S is 60: a ",
+        ),
+        (
+            lane(env={"SCRIMP_CALL__TIMEOUT_S": "90"}),
+            "stages.call.bulk.drainSeconds: SCRIMP_CALL__DRAIN_S, 70, must be above 90, as SCRIMP_CALL__TIMEOUT_S is 90: a ",
+        ),
         (
             lane("cache", env={"SCRIMP_CALL__TIMEOUT_S": "200"}),
-            "stages.cache.bulk.env.SCRIMP_HTTP__STALL_S: 180 must exceed the time-out of a call, 200 s",
+            "stages.cache.bulk.env.SCRIMP_CALL__TIMEOUT_S: SCRIMP_HTTP__STALL_S, 180, must be above 200, as SCRIMP_CALL__TIMEOUT_S ",
         ),
         (
             lane(env={"SCRIMP_HTTP__STALL_S": "60"}),
-            "stages.call.bulk.env.SCRIMP_HTTP__STALL_S: 60 must exceed the time-out of a call, 60 s",
+            "stages.call.bulk.env.SCRIMP_HTTP__STALL_S: SCRIMP_HTTP__STALL_S, 60, must be above 60, as SCRIMP_CALL__TIMEOUT_S is 60: a ",
+        ),
+        # Every process reads the settings of all stages; the Jobs and the test have those of the defaults.
+        (
+            lane("classify", env={"SCRIMP_CALL__TIMEOUT_S": "100"}),
+            "stages.classify.bulk.env.SCRIMP_CALL__TIMEOUT_S: SCRIMP_CALL__DRAIN_S, 70, must be above 100, as SCRIMP_CALL__TIMEOUT_S ",
+        ),
+        (
+            {
+                "defaults": {"env": {"SCRIMP_CALL__TIMEOUT_S": "100"}},
+                "stages": {"call": {"interactive": {"drainSeconds": 120}, "bulk": {"drainSeconds": 120}}},
+            },
+            "defaults.env.SCRIMP_CALL__TIMEOUT_S: SCRIMP_CALL__DRAIN_S, 70, must be above 100, as SCRIMP_CALL__TIMEOUT_S is 100: a ",
+        ),
+        (
+            {"defaults": {"extraEnv": [{"name": "SCRIMP_CALL__TIMEOUT_S", "value": "70"}]}},
+            "defaults.extraEnv: SCRIMP_CALL__DRAIN_S, 70, must be above 70, as SCRIMP_CALL__TIMEOUT_S is 70: a ",
+        ),
+        (
+            {"defaults": {"env": {"SCRIMP_KAFKA__SESSION_TIMEOUT_MS": "3000"}}},
+            "defaults.env.SCRIMP_KAFKA__SESSION_TIMEOUT_MS: SCRIMP_KAFKA__SESSION_TIMEOUT_MS, 3000, must be above 3000, as ",
+        ),
+        (
+            lane(env={"SCRIMP_LEDGER__HEARTBEAT_S": "8"}),
+            "stages.call.bulk.env.SCRIMP_LEDGER__HEARTBEAT_S: SCRIMP_LEDGER__STALE_S, 15, must be at least 16, as ",
+        ),
+        (
+            lane(env={"SCRIMP_CLASSIFY__SHORT_CONTEXT_TOKENS": "10001"}),
+            "stages.call.bulk.env.SCRIMP_CLASSIFY__SHORT_CONTEXT_TOKENS: SCRIMP_CLASSIFY__LONG_CONTEXT_TOKENS, 10000, must be at least",
+        ),
+        (
+            {"defaults": {"env": {"SCRIMP_HTTP__PORT": "9"}}},
+            "defaults.env.SCRIMP_HTTP__PORT: the chart sets SCRIMP_HTTP__PORT: use http.port",
         ),
         (lane(env={"SCRIMP_CALL__TIMEOUT": "9"}), "stages.call.bulk.env.SCRIMP_CALL__TIMEOUT: SCRIMP_CALL__TIMEOUT is not a setting"),
         (
@@ -185,7 +223,7 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
         ),
         (
             lane(extraEnv=[{"name": "scrimp_call__timeout_s", "value": "90"}]),
-            "stages.call.bulk.drainSeconds: 70 must be above the time-out of a call, 90 s",
+            "stages.call.bulk.drainSeconds: SCRIMP_CALL__DRAIN_S, 70, must be above 90, as SCRIMP_CALL__TIMEOUT_S is 90: a ",
         ),
         (lane(podLabels={"lane": "mine"}), "stages.call.bulk.podLabels.lane: the chart sets it"),
         ({"autoscaling": {"mode": "keda", "keda": {"metadata": {"topic": "t"}}}}, "autoscaling.keda.metadata.topic: the chart sets it"),
@@ -206,6 +244,12 @@ def test_what_contradicts_is_told_by_its_key(values: dict[str, Any], told: str) 
     with pytest.raises(Refused) as e:
         render(values)
     assert told in str(e.value)
+
+
+def test_a_time_out_of_calls_own_and_settings_at_their_bounds_are_taken() -> None:
+    render(lane(env={"SCRIMP_CALL__TIMEOUT_S": "100"}, drainSeconds=120))
+    render(lane("classify", env={"SCRIMP_CALL__TIMEOUT_S": "100", "SCRIMP_CALL__DRAIN_S": "100.5"}))
+    render(lane(env={"SCRIMP_LEDGER__HEARTBEAT_S": "7.5", "SCRIMP_CLASSIFY__SHORT_CONTEXT_TOKENS": "10000"}))
 
 
 def test_what_would_contradict_in_another_mode_is_let_be() -> None:
