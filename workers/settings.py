@@ -112,6 +112,8 @@ class Kafka(_Group):
             raise ValueError("SASL_MECHANISM needs SECURITY_PROTOCOL SASL_SSL or SASL_PLAINTEXT")
         if self.ssl_ca_file and not self.security_protocol.endswith("SSL"):
             raise ValueError("SSL_CA_FILE needs SECURITY_PROTOCOL SSL or SASL_SSL")
+        if self.ssl_cert_file and not self.security_protocol.endswith("SSL"):
+            raise ValueError("SSL_CERT_FILE needs SECURITY_PROTOCOL SSL or SASL_SSL")
         if self.ssl_key_file and not self.ssl_cert_file:
             raise ValueError("SSL_KEY_FILE needs SSL_CERT_FILE")
         if self.heartbeat_interval_ms >= self.session_timeout_ms:
@@ -143,6 +145,12 @@ class Qdrant(_Group):
         return value
 
 
+_POSTGRES_QUERY = frozenset({"ssl", "target_session_attrs", "passfile", "host", "port", "prepared_statement_cache_size"})
+"""What asyncpg takes as text and a ledger has a use for; without prepared statements, which is 0, it stands a pooler of transactions."""
+_LISTED = ", ".join(sorted(_POSTGRES_QUERY))
+_TLS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
 class Ledger(_Group):
     url: str = Field("sqlite+aiosqlite:///scrimp.db", repr=False)  # may hold a password
     """A file on one host, or `postgresql+asyncpg://user:password@host/database` for a fleet."""
@@ -167,12 +175,17 @@ class Ledger(_Group):
         if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
             raise ValueError("must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://")
         try:
-            fits = _is_port(make_url(value).port)
+            url = make_url(value)
+            fits = _is_port(url.port)
         except (ArgumentError, ValueError):
             fits = False
+        # Without the reason: it would quote what stands where the port should, which may be part of a password.
         if not fits:
-            # Without the reason: it would quote what stands where the port should, which may be part of a password.
             raise ValueError("cannot be read: the port must be a number, and '@' in a password is written %40")
+        if url.drivername.startswith("postgresql") and not _POSTGRES_QUERY.issuperset(url.query):
+            raise ValueError(f"takes {_LISTED} behind '?' (libpq's sslmode is ssl here), and '?' in a password is written %3F")
+        if url.query.get("ssl", _TLS[0]) not in _TLS:
+            raise ValueError(f"ssl must be one of {', '.join(_TLS)}")
         return value
 
     @model_validator(mode="after")

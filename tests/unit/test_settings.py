@@ -157,6 +157,7 @@ def test_a_wrong_value_is_named_with_what_would_be_right(monkeypatch: pytest.Mon
             "SCRIMP_KAFKA__SASL_MECHANISM needs SECURITY_PROTOCOL SASL_SSL or SASL_PLAINTEXT",
         ),
         ({"SCRIMP_KAFKA__SSL_CA_FILE": "ca.pem"}, "SCRIMP_KAFKA__SSL_CA_FILE needs SECURITY_PROTOCOL SSL or SASL_SSL"),
+        ({"SCRIMP_KAFKA__SSL_CERT_FILE": "user.pem"}, "SCRIMP_KAFKA__SSL_CERT_FILE needs SECURITY_PROTOCOL SSL or SASL_SSL"),
         ({"SCRIMP_KAFKA__SSL_KEY_FILE": "key.pem"}, "SCRIMP_KAFKA__SSL_KEY_FILE needs SSL_CERT_FILE"),
         (
             {"SCRIMP_KAFKA__HEARTBEAT_INTERVAL_MS": "30000"},
@@ -193,6 +194,22 @@ def test_brokers_are_host_and_port(monkeypatch: pytest.MonkeyPatch, value: str) 
 def test_brokers_that_can_be_asked(monkeypatch: pytest.MonkeyPatch, value: str, taken: str) -> None:
     monkeypatch.setenv("SCRIMP_KAFKA__BOOTSTRAP_SERVERS", value)
     assert load().kafka.bootstrap_servers == taken
+
+
+@pytest.mark.parametrize("query", ["sslmode=require", "ssl=require&sslrootcert=x", "hunter2=x"])
+def test_what_the_driver_does_not_take_is_refused_without_being_quoted(monkeypatch: pytest.MonkeyPatch, query: str) -> None:
+    line = told(monkeypatch, SCRIMP_LEDGER__URL=f"postgresql+asyncpg://u:p@h/db?{query}")
+    assert line == (
+        "SCRIMP_LEDGER__URL: takes host, passfile, port, prepared_statement_cache_size, ssl, target_session_attrs behind '?' "
+        "(libpq's sslmode is ssl here), and '?' in a password is written %3F"
+    )
+
+
+def test_tls_to_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = told(monkeypatch, SCRIMP_LEDGER__URL="postgresql+asyncpg://u:p@h/db?ssl=true")
+    assert line == "SCRIMP_LEDGER__URL: ssl must be one of disable, allow, prefer, require, verify-ca, verify-full"
+    monkeypatch.setenv("SCRIMP_LEDGER__URL", "postgresql+asyncpg://u:p@h/db?ssl=verify-full&target_session_attrs=read-write")
+    assert load().ledger.url.endswith("read-write")
 
 
 @pytest.mark.parametrize("value", ["u:hunter2@h:port/db", "u:hunter2@h:99999/db", "hunter2:x"])

@@ -58,6 +58,8 @@ _SQLITE_UNREACHABLE = {
     sqlite3.SQLITE_IOERR: "disk I/O error: is the disk full?",
     sqlite3.SQLITE_FULL: "disk is full",
     sqlite3.SQLITE_READONLY: "file is read-only",
+    sqlite3.SQLITE_NOTADB: "file is not a database",
+    sqlite3.SQLITE_CORRUPT: "file is damaged",
 }
 
 REFUSALS = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -74,17 +76,19 @@ def make_engine(url: str, pool_size: int, timeout_s: float = TIMEOUT_S) -> Async
         return create_async_engine(parsed, pool_size=pool_size, connect_args=connect, **options)
     # One writer at a time is all SQLite has: a queue of tasks here is fairer than its busy handler's polling.
     engine = create_async_engine(parsed, pool_size=1, poolclass=sa.AsyncAdaptedQueuePool, **options)
-    sa.event.listen(engine.sync_engine, "do_connect", partial(_find_folder, Path(parsed.database or "").parent))
+    sa.event.listen(engine.sync_engine, "do_connect", partial(_find_place, Path(parsed.database or "scrimp.db")))
     # Shorter than the transaction's time-out, so that "database is locked" is what it says.
     sa.event.listen(engine.sync_engine, "connect", partial(_set_up_sqlite, busy_ms=int(timeout_s * 700)))
     sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
-def _find_folder(folder: Path, *_: object) -> None:
+def _find_place(file: Path, *_: object) -> None:
     # The driver would say less, and leave a thread behind that complains when the loop closes.
-    if not folder.is_dir():
-        raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {file.parent}")
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"{file} is a folder")
 
 
 def _set_up_sqlite(connection: DBAPIConnection, _record: object, *, busy_ms: int) -> None:
@@ -123,7 +127,8 @@ def unreachable(error: BaseException) -> str | None:
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
+        # One without a code is asyncpg's, of a server that will not speak TLS.
+        return error.strerror or (str(error) if type(error) is ConnectionError else type(error).__name__)
     if isinstance(error, DBAPIError):
         cause = error.orig
         if isinstance(cause, sqlite3.Error):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from tests.unit.ledger.conftest import Start
 from tests.unit.ledger.scenario import HELLO, ask, drift, ending, execute, hold, settlement
@@ -356,6 +355,21 @@ async def test_deadlocks_without_end_are_unavailable(url: str, monkeypatch: pyte
 async def test_a_ledger_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_text("not a database, but long enough to look like one " * 20)
     ledger = Ledger(f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}", heartbeat_s=5, stale_s=15, keep_days=7, pool_size=1)
-    with pytest.raises(DBAPIError, match="not a database"):
+    with pytest.raises(Unavailable, match="ledger: file is not a database"):
+        await ledger.check()
+    await ledger.close()
+
+
+async def test_a_ledger_file_that_is_a_folder(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite+aiosqlite:///{tmp_path}", heartbeat_s=5, stale_s=15, keep_days=7, pool_size=1)
+    with pytest.raises(Unavailable, match=f"ledger: {tmp_path} is a folder"):
+        await ledger.check()
+    await ledger.close()
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_a_server_without_tls_says_so(url: str) -> None:
+    ledger = Ledger(f"{url}{'&' if '?' in url else '?'}ssl=require", heartbeat_s=5, stale_s=15, keep_days=7, pool_size=1)
+    with pytest.raises(Unavailable, match=r"ledger: PostgreSQL server at .* rejected SSL upgrade"):
         await ledger.check()
     await ledger.close()
