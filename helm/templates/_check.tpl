@@ -25,8 +25,10 @@
 {{- if and $v.kafka.tls.caSecret (not $v.kafka.tls.caKey) -}}
 {{- fail (printf "kafka.tls.caKey: is empty, so the CA in %s (kafka.tls.caSecret) would not be used" $v.kafka.tls.caSecret) -}}
 {{- end -}}
-{{- $certificates := list $v.kafka.tls.certKey -}}
-{{- range $v.stages }}{{ range . }}{{ $certificates = append $certificates (dig "kafkaUser" "certKey" "" .) }}{{ end }}{{ end -}}
+{{- $users := list $v.kafka.tls $v.defaults.kafkaUser $v.topics.kafkaUser $v.test.kafkaUser -}}
+{{- range $v.stages }}{{ range . }}{{ $users = append $users (.kafkaUser | default dict) }}{{ end }}{{ end -}}
+{{- $certificates := list -}}
+{{- range $users }}{{ $certificates = append $certificates .certKey }}{{ end -}}
 {{- if and $v.kafka.tls.clientSecret (not (compact $certificates)) -}}
 {{- fail (printf "kafka.tls.certKey: is empty, so the client's certificate in %s (kafka.tls.clientSecret) would not be used" $v.kafka.tls.clientSecret) -}}
 {{- end -}}
@@ -74,22 +76,24 @@
 {{- fail (printf "policy.inline: %s is missing" .) -}}
 {{- end -}}
 {{- end -}}
-{{- $more := list -}}
-{{- range $v.defaults.extraEnv -}}{{- $more = append $more .name -}}{{- end -}}
-{{- range $name, $model := $policy.models -}}
-{{- if kindIs "map" $model -}}
-{{- with $model.api_key_env -}}
-{{- if not (has . (concat $v.providerKeys.names $more)) -}}
-{{- fail (printf "providerKeys.names: %s is missing, which policy.inline names at models.%s.api_key_env" . $name) -}}
+{{- range list (list "models" "api_key_env" "providerKeys" "call") (list "tenants" "hmac_env" "signingKeys" "classify") -}}
+{{- $part := index . 0 -}}{{- $field := index . 1 -}}{{- $where := index . 2 -}}{{- $stage := index . 3 -}}
+{{- $lanes := list -}}
+{{- range get $v.stages $stage -}}
+{{- $w := mustMergeOverwrite (deepCopy $v.defaults) (deepCopy .) -}}
+{{- if $w.enabled -}}{{- $lanes = append $lanes $w -}}{{- end -}}
+{{- end -}}
+{{- range $name, $entry := get $policy $part | default dict -}}
+{{- if kindIs "map" $entry -}}
+{{- with get $entry $field -}}
+{{- $key := . -}}
+{{- range $lanes | default (list $v.defaults) -}}
+{{- $names := get (get $v $where) "names" -}}
+{{- range .extraEnv -}}{{- $names = append $names .name -}}{{- end -}}
+{{- if not (has $key $names) -}}
+{{- fail (printf "%s.names: %v is missing, which policy.inline names at %s.%s.%s; or give it in extraEnv of each lane of %s" $where $key $part $name $field $stage) -}}
 {{- end -}}
 {{- end -}}
-{{- end -}}
-{{- end -}}
-{{- range $name, $tenant := $policy.tenants -}}
-{{- if kindIs "map" $tenant -}}
-{{- with $tenant.hmac_env -}}
-{{- if not (has . (concat $v.signingKeys.names $more)) -}}
-{{- fail (printf "signingKeys.names: %s is missing, which policy.inline names at tenants.%s.hmac_env" . $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.chart import Refused, needed, render
+from tests.deploy.chart import Refused, needed, pods, render
 from workers.call.slots import under_way
 
 needed()
@@ -18,6 +18,11 @@ def lane(stage: str = "call", which: str = "bulk", **values: Any) -> dict[str, A
     return {"stages": {stage: {which: values}}}
 
 
+def both(stage: str = "call", **values: Any) -> dict[str, Any]:
+    return {"stages": {stage: {"interactive": values, "bulk": values}}}
+
+
+MY_KEY: dict[str, Any] = {"name": "MY_KEY", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "key"}}}
 KEDA: dict[str, Any] = {"autoscaling": {"mode": "keda"}}
 SCRAM: dict[str, Any] = {"kafka": {"securityProtocol": "SASL_SSL", "sasl": {"mechanism": "SCRAM-SHA-512", "username": "scrimp"}}}
 
@@ -205,6 +210,19 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
             {"policy": {"inline": POLICY.replace("OPENAI_API_KEY", "MY_KEY")}},
             "providerKeys.names: MY_KEY is missing, which policy.inline names at models.m.api_key_env",
         ),
+        # Each lane of `call` must have it, and a lane's own list replaces that of the defaults.
+        (
+            {"policy": {"inline": POLICY.replace("OPENAI_API_KEY", "MY_KEY")}} | lane(extraEnv=[MY_KEY]),
+            "providerKeys.names: MY_KEY is missing, which policy.inline names at models.m.api_key_env",
+        ),
+        (
+            {"policy": {"inline": POLICY.replace("OPENAI_API_KEY", "MY_KEY")}, "defaults": {"extraEnv": [MY_KEY]}} | lane(extraEnv=[]),
+            "providerKeys.names: MY_KEY is missing, which policy.inline names at models.m.api_key_env",
+        ),
+        (
+            {"policy": {"inline": POLICY + "tenants: {acme: {hmac_env: MY_KEY}}"}} | both(extraEnv=[MY_KEY]),
+            "signingKeys.names: MY_KEY is missing, which policy.inline names at tenants.acme.hmac_env",
+        ),
         (
             {"policy": {"inline": POLICY + "tenants: {acme: {hmac_env: ACME_KEY}}"}},
             "signingKeys.names: ACME_KEY is missing, which policy.inline names at tenants.acme.hmac_env",
@@ -250,6 +268,34 @@ def test_a_time_out_of_calls_own_and_settings_at_their_bounds_are_taken() -> Non
     render(lane(env={"SCRIMP_CALL__TIMEOUT_S": "100"}, drainSeconds=120))
     render(lane("classify", env={"SCRIMP_CALL__TIMEOUT_S": "100", "SCRIMP_CALL__DRAIN_S": "100.5"}))
     render(lane(env={"SCRIMP_LEDGER__HEARTBEAT_S": "7.5", "SCRIMP_CLASSIFY__SHORT_CONTEXT_TOKENS": "10000"}))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"defaults": {"extraEnv": [MY_KEY]}},
+        both(extraEnv=[MY_KEY]),
+        {"stages": {"call": {"interactive": {"enabled": False}, "bulk": {"extraEnv": [MY_KEY]}}}},
+    ],
+    ids=str,
+)
+def test_a_key_of_the_policy_may_come_by_extra_env_to_each_lane_that_needs_it(values: dict[str, Any]) -> None:
+    render({"policy": {"inline": POLICY.replace("OPENAI_API_KEY", "MY_KEY")}} | values)
+
+
+def test_a_signing_key_may_come_by_extra_env_too() -> None:
+    render({"policy": {"inline": POLICY + "tenants: {acme: {hmac_env: MY_KEY}}"}} | both("classify", extraEnv=[MY_KEY]))
+
+
+@pytest.mark.parametrize("where", ["kafka.tls", "defaults.kafkaUser", "topics.kafkaUser", "test.kafkaUser", "stages.call.bulk.kafkaUser"])
+def test_whoever_has_a_certificate_uses_the_client_secret(where: str) -> None:
+    certificate: dict[str, Any] = {"certKey": "user.crt", "keyKey": "user.key"}
+    for key in reversed(where.split(".")):
+        certificate = {key: certificate}
+    kafka = {"securityProtocol": "SSL", "tls": {"clientSecret": "scrimp-user"} | certificate.pop("kafka", {}).get("tls", {})}
+    manifests = render({"kafka": kafka} | certificate)
+    projected = [v["projected"]["sources"] for _, pod in pods(manifests) for v in pod["volumes"] if v["name"] == "kafka-tls"]
+    assert {source["secret"]["name"] for sources in projected for source in sources} == {"scrimp-user"}
 
 
 def test_what_would_contradict_in_another_mode_is_let_be() -> None:
