@@ -71,6 +71,11 @@
 {{- if hasKey $policy "Error" -}}
 {{- fail (printf "policy.inline: not YAML: %s" $policy.Error) -}}
 {{- end -}}
+{{- range list "models" "tiers" "tenants" -}}
+{{- if and (hasKey $policy .) (not (kindIs "map" (get $policy .))) -}}
+{{- fail (printf "policy.inline: %s must be a map" .) -}}
+{{- end -}}
+{{- end -}}
 {{- range list "models" "tiers" "reference" -}}
 {{- if not (hasKey $policy .) -}}
 {{- fail (printf "policy.inline: %s is missing" .) -}}
@@ -91,10 +96,12 @@
 {{- $names := get (get $v $where) "names" -}}
 {{- range .extraEnv -}}{{- $names = append $names .name -}}{{- end -}}
 {{- if not (has $key $names) -}}
-{{- fail (printf "%s.names: %v is missing, which policy.inline names at %s.%s.%s; or give it in extraEnv of each lane of %s" $where $key $part $name $field $stage) -}}
+{{- fail (printf "%s.names: %v is missing, which policy.inline names at %s.%v.%s; or give it in extraEnv of each lane of %s" $where $key $part $name $field $stage) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- else if eq $part "models" -}}
+{{- fail (printf "policy.inline: models.%v must be a map" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
