@@ -102,7 +102,8 @@ async def test_a_ledger_of_an_older_version_ends_the_process(fleet: Fleet, empty
 
 
 async def test_a_missing_encoder_ends_the_process(fleet: Fleet, tmp_path: Path) -> None:
-    fleet.launch("cache-m", encoder__path=tmp_path / "none")
+    """Kafka, which is away, is not waited for."""
+    fleet.launch("cache-m", encoder__path=tmp_path / "none", kafka__bootstrap_servers=f"127.0.0.1:{free_port()}")
     assert await asyncio.to_thread(fleet.processes["cache-m"].ended, PATIENCE_S) == 1
     (told,) = said(fleet, "cache-m")
     assert told.startswith(f"SCRIMP_ENCODER__PATH={tmp_path}/none: no model.onnx, tokenizer.json, tokenizer_config.json; it must be")

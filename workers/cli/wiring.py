@@ -22,6 +22,7 @@ from aiohttp import web
 from schemas.types import Lane
 from workers.call.slots import under_way
 from workers.cli.stages import Parts, build
+from workers.encoder.files import check as check_encoder
 from workers.outcomes import Unavailable
 from workers.pipeline import STAGES, Stage, StageName
 from workers.policy import Policy, PolicyError, PolicyFile
@@ -84,6 +85,9 @@ async def serve(
         )
         runner = await _listen(pages, settings.http)
         stack.push_async_callback(runner.cleanup)
+        encoder = encoder_path or settings.encoder.path
+        if encoder is not None and {"cache", "remember"} & {name for name, _ in work}:
+            check_encoder(encoder)
         try:
             await starting.reach("kafka", partial(_start_producer, producer, settings.kafka))
             stack.push_async_callback(_close, "producer", producer.stop)

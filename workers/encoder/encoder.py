@@ -18,6 +18,7 @@ from fastembed.common.model_description import ModelSource, PoolingType
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx
 
+from workers.encoder import files
 from workers.encoder.errors import EncodeFailed, EncoderMissing
 
 Vector = NDArray[np.float32]
@@ -28,8 +29,6 @@ READ_CHARS = 8_192
 """Far beyond the 256 or 512 tokens that such models read; without the cut the tokenizer would chew on all of a 900 kB text."""
 
 _FAILURES = (onnx.Fail, onnx.RuntimeException, onnx.InvalidArgument, onnx.EPFail, MemoryError)
-_MODEL_FILE = "model.onnx"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def open_encoder(path: Path | None, model: str, threads: int) -> Encoder:
     given = f"SCRIMP_ENCODER__MODEL={model}" if path is None else f"SCRIMP_ENCODER__PATH={path}"
     try:
         embedder, folder, model_file = _local(path, threads) if path is not None else _from_hub(model, threads)
-        digest = _digest([folder / model_file, *(folder / name for name in _TOKENIZER_FILES)])
+        digest = _digest([folder / model_file, *(folder / name for name in files.TOKENIZER_FILES)])
         probe = next(iter(embedder.embed(["dimension"])))
     except EncoderMissing:
         raise
@@ -70,17 +69,14 @@ def open_encoder(path: Path | None, model: str, threads: int) -> Encoder:
 
 
 def _local(path: Path, threads: int) -> tuple[Any, Path, str]:
-    if missing := [name for name in (_MODEL_FILE, *_TOKENIZER_FILES) if not (path / name).is_file()]:
-        raise EncoderMissing(
-            f"SCRIMP_ENCODER__PATH={path}: no {', '.join(missing)}; it must be a directory with an ONNX model and its tokenizer"
-        )
-    name = f"local/{_digest([path / _MODEL_FILE])[:16]}"
+    files.check(path)
+    name = f"local/{_digest([path / files.MODEL_FILE])[:16]}"
     if not any(known["model"] == name for known in TextEmbedding.list_supported_models()):
         # fastembed only repeats `dim` and `sources`: the vectors have what the model gives, and a local directory has no source.
         TextEmbedding.add_custom_model(
-            model=name, pooling=PoolingType.MEAN, normalization=True, sources=ModelSource(hf=name), dim=0, model_file=_MODEL_FILE
+            model=name, pooling=PoolingType.MEAN, normalization=True, sources=ModelSource(hf=name), dim=0, model_file=files.MODEL_FILE
         )
-    return TextEmbedding(name, specific_model_path=str(path), threads=threads), path, _MODEL_FILE
+    return TextEmbedding(name, specific_model_path=str(path), threads=threads), path, files.MODEL_FILE
 
 
 def _from_hub(model: str, threads: int) -> tuple[Any, Path, str]:
@@ -91,10 +87,10 @@ def _from_hub(model: str, threads: int) -> tuple[Any, Path, str]:
     return embedder, Path(embedder.model._model_dir), embedder.model.model_description.model_file
 
 
-def _digest(files: list[Path]) -> str:
+def _digest(paths: list[Path]) -> str:
     whole = hashlib.sha256()
-    for file in files:
-        whole.update(hashlib.sha256(file.read_bytes()).digest())
+    for path in paths:
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()
 
 
