@@ -59,6 +59,32 @@ SCRAM: dict[str, Any] = {"kafka": {"securityProtocol": "SASL_SSL", "sasl": {"mec
         ({"providerKeys": {"names": ["sk-123"]}}, ["/providerKeys/names/0"]),
         ({"image": {"repository": "registry:5000/scrimp:0.1.0"}}, ["/image/repository"]),
         ({"networkPolicy": {"metricsFrom": [{}]}}, ["/networkPolicy/metricsFrom/0"]),
+        # What is Kubernetes' own.
+        ({"securityContext": {"readOnlyRootFileSystem": True}}, ["/securityContext", "readOnlyRootFileSystem"]),
+        ({"securityContext": {"capabilities": {"drops": ["ALL"]}}}, ["/securityContext/capabilities", "drops"]),
+        ({"podSecurityContext": {"fsgroup": 1}}, ["/podSecurityContext", "fsgroup"]),
+        ({"podSecurityContext": {"seccompProfile": {"typ": "RuntimeDefault"}}}, ["/podSecurityContext/seccompProfile", "typ"]),
+        ({"autoscaling": {"behavior": {"scaleUp": {"stabilizationWindow": 9}}}}, ["/autoscaling/behavior/scaleUp", "stabilizationWindow"]),
+        (
+            {"autoscaling": {"behavior": {"scaleDown": {"policies": [{"type": "Pods", "value": 1, "periodSecond": 60}]}}}},
+            ["/autoscaling/behavior/scaleDown/policies/0", "periodSecond"],
+        ),
+        ({"defaults": {"tolerations": [{"key": "a", "efect": "NoSchedule"}]}}, ["/defaults/tolerations/0", "efect"]),
+        (lane(topologySpreadConstraints=[{"maxskew": 1}]), ["/stages/call/bulk/topologySpreadConstraints/0", "maxskew"]),
+        (lane(extraVolumeMounts=[{"name": "a", "mountpath": "/a"}]), ["/stages/call/bulk/extraVolumeMounts/0", "mountpath"]),
+        ({"networkPolicy": {"ledger": {"to": [{"ipBlock": {"cdr": "10.0.0.0/8"}}]}}}, ["/networkPolicy/ledger/to/0/ipBlock", "cdr"]),
+        (
+            {"networkPolicy": {"kafka": {"to": [{"podSelector": {"matchLabel": {}}}]}}},
+            ["/networkPolicy/kafka/to/0/podSelector", "matchLabel"],
+        ),
+        ({"networkPolicy": {"extraEgress": [{"prots": []}]}}, ["/networkPolicy/extraEgress/0", "prots"]),
+        (lane(extraEnv=[{"name": "A", "valueFrom": {"secretRef": {}}}]), ["/stages/call/bulk/extraEnv/0/valueFrom", "secretRef"]),
+        (
+            lane("redeliver", "both", extraEnv=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "keys": "b"}}}]),
+            ["/stages/redeliver/both/extraEnv/0/valueFrom/secretKeyRef", "keys"],
+        ),
+        (lane(resources={"limits": {"memry": "1Gi"}}), ["/stages/call/bulk/resources/limits", "memry"]),
+        ({"jobs": {"resources": {"requests": {"CPU": 1}}}}, ["/jobs/resources/requests", "CPU"]),
     ],
     ids=str,
 )

@@ -107,6 +107,75 @@ def test_names_stay_short_enough_for_a_long_release() -> None:
     assert max(len(f"keda-hpa-{n}") for n in of(manifests, "ScaledObject")) <= 63
 
 
+# What the schema of the values has of Kubernetes.
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+
+
+def resolved(part: Any, all_of_them: Any) -> Any:
+    return all_of_them[part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+
+
+def differences(ours: Any, theirs: Any, definitions: Any, path: str) -> Iterator[str]:
+    """Keys that only one of the two has, all the way down."""
+    ours, theirs = resolved(ours, SCHEMA["definitions"]), resolved(theirs, definitions)
+    if "items" in theirs:
+        yield from differences(ours["items"], theirs["items"], definitions, f"{path}[]")
+    of_ours, of_theirs = ours.get("properties", {}), theirs.get("properties", {})
+    yield from (f"{path}.{key}" for key in of_ours.keys() ^ of_theirs.keys())
+    for key in of_ours.keys() & of_theirs.keys():
+        yield from differences(of_ours[key], of_theirs[key], definitions, f"{path}.{key}")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("podSecurityContext", "core.v1.PodSecurityContext"),
+        ("securityContext", "core.v1.SecurityContext"),
+        ("scalingRules", "autoscaling.v2.HPAScalingRules"),
+        ("toleration", "core.v1.Toleration"),
+        ("topologySpreadConstraint", "core.v1.TopologySpreadConstraint"),
+        ("volumeMount", "core.v1.VolumeMount"),
+        ("valueFrom", "core.v1.EnvVarSource"),
+        ("peer", "networking.v1.NetworkPolicyPeer"),
+        ("egressRule", "networking.v1.NetworkPolicyEgressRule"),
+    ],
+)
+def test_the_schema_has_every_key_that_the_newest_kubernetes_has(ours: str, theirs: str, kubernetes: Any) -> None:
+    newest = kubernetes.latest_version()
+    definitions = kubernetes.schema_contents(f"kubernetes-json-schema/v{newest}-local-strict/_definitions.json", newest)["$defs"]
+    found = differences(SCHEMA["definitions"][ours], definitions[f"io.k8s.api.{theirs}"], definitions, ours)
+    assert list(found) == []
+
+
+def test_what_kubernetes_takes_is_taken(kubernetes: Any) -> None:
+    quantities = {"cpu": 1, "memory": "1Gi", "ephemeral-storage": "1Gi", "hugepages-2Mi": "4Mi", "nvidia.com/gpu": 1}
+    values = {
+        # As OpenShift wants it: no users of the chart's.
+        "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None, "sysctls": [{"name": "a", "value": "1"}]},
+        "securityContext": {"capabilities": {"add": ["NET_BIND_SERVICE"]}, "seLinuxOptions": {"level": "s0"}},
+        "autoscaling": {"mode": "hpa", "behavior": {"scaleUp": {"selectPolicy": "Disabled", "tolerance": "0.05"}}},
+        "networkPolicy": {
+            "enabled": True,
+            "metricsFrom": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}],
+            "extraEgress": [
+                {"ports": [{"port": "https", "protocol": "TCP"}, {"port": 1, "endPort": 9}], "to": [{"namespaceSelector": {}}]}
+            ],
+        },
+        "defaults": {
+            "resources": {"requests": quantities, "limits": quantities},
+            "tolerations": [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}],
+            "extraEnv": [
+                {"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "key": "a", "optional": True}}},
+                {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "a", "key": "a"}}},
+                {"name": "C", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
+                {"name": "D", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "containerName": "worker", "divisor": "1m"}}},
+            ],
+        },
+    }
+    assert [told for manifest in render(values) if (told := fault(manifest, kubernetes))] == []
+
+
 # What the workers make of it.
 
 
