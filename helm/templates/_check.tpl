@@ -60,7 +60,24 @@
 {{- if and $v.encoder.volume (not $v.encoder.path) -}}
 {{- fail "encoder.path: encoder.volume needs the directory where it is mounted" -}}
 {{- end -}}
+{{- if and $v.encoder.volume (has (clean $v.encoder.path) (list "/" "/tmp" "/etc/scrimp/policy" "/etc/scrimp/kafka")) -}}
+{{- fail (printf "encoder.path: %s holds something else; mount encoder.volume beside it" $v.encoder.path) -}}
+{{- end -}}
+{{- range splitList "," $v.kafka.bootstrapServers -}}
+{{- include "scrimp.checkPort" (dict "key" "kafka.bootstrapServers" "address" (trim .)) -}}
+{{- end -}}
+{{- include "scrimp.checkPort" (dict "key" "qdrant.url" "address" $v.qdrant.url) -}}
 {{- include "scrimp.checkPolicy" . -}}
+{{- end -}}
+
+{{- /* `address`: its port is what follows the last colon, unless that is within an address of IPv6 or before the host. `key`: its own. */ -}}
+{{- define "scrimp.checkPort" -}}
+{{- with regexFind ":[^]:@/]+/?$" .address -}}
+{{- $port := trimAll ":/" . | atoi -}}
+{{- if or (lt $port 1) (gt $port 65535) -}}
+{{- fail (printf "%s: the port of %s must be between 1 and 65535" $.key $.address) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* The rest of the policy is checked by the workers, which know it: here only that its keys' variables are there. */ -}}
@@ -143,6 +160,23 @@
 {{- if hasKey $w.podLabels . -}}
 {{- fail (printf "%s.podLabels.%s: the chart sets it, and finds its pods by such labels" $key .) -}}
 {{- end -}}
+{{- end -}}
+{{- $parts := dict "root" .root "needs" .worker.needs "hook" false "kafka" .worker.kafka -}}
+{{- $names := list -}}
+{{- range include "scrimp.volumes" $parts | fromYamlArray }}{{ $names = append $names .name }}{{ end -}}
+{{- range $w.extraVolumes -}}
+{{- if has .name $names -}}
+{{- fail (printf "%s.extraVolumes: there is a volume called %s already" $key .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- $paths := list "/" -}}
+{{- range include "scrimp.mounts" $parts | fromYamlArray }}{{ $paths = append $paths (clean .mountPath) }}{{ end -}}
+{{- range $w.extraVolumeMounts -}}
+{{- if has (clean .mountPath) $paths -}}
+{{- fail (printf "%s.extraVolumeMounts: something is mounted at %s already" $key .mountPath) -}}
+{{- end -}}
+{{- $paths = append $paths (clean .mountPath) -}}
 {{- end -}}
 {{- /* What the chart sets for the stage itself is compared with the rest, too. */ -}}
 {{- $drain := printf "SCRIMP_%s__DRAIN_S" (upper .worker.stage) -}}

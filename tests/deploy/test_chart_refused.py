@@ -23,6 +23,7 @@ def both(stage: str = "call", **values: Any) -> dict[str, Any]:
 
 
 MY_KEY: dict[str, Any] = {"name": "MY_KEY", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "key"}}}
+MY_VOLUME: dict[str, Any] = {"name": "mine", "emptyDir": {}}
 KEDA: dict[str, Any] = {"autoscaling": {"mode": "keda"}}
 SCRAM: dict[str, Any] = {"kafka": {"securityProtocol": "SASL_SSL", "sasl": {"mechanism": "SCRAM-SHA-512", "username": "scrimp"}}}
 
@@ -263,6 +264,35 @@ def test_the_schema_names_the_key(values: dict[str, Any], named: list[str]) -> N
             "signingKeys.names: ACME_KEY is missing, which policy.inline names at tenants.acme.hmac_env",
         ),
         ({"encoder": {"volume": {"emptyDir": {}}}}, "encoder.path: encoder.volume needs the directory"),
+        ({"kafka": {"bootstrapServers": "a:9092, b:0"}}, "kafka.bootstrapServers: the port of b:0 must be between 1 and 65535"),
+        ({"kafka": {"bootstrapServers": "[::1]:65536"}}, "kafka.bootstrapServers: the port of [::1]:65536 must be between 1 and 65535"),
+        ({"qdrant": {"url": "http://qdrant:0"}}, "qdrant.url: the port of http://qdrant:0 must be between 1 and 65535"),
+        ({"qdrant": {"url": "https://qdrant:65536/"}}, "qdrant.url: the port of https://qdrant:65536/ must be between 1 and 65535"),
+        ({"qdrant": {"url": "http://qdrant:http"}}, "qdrant.url: the port of http://qdrant:http must be between 1 and 65535"),
+        # What the chart has there already.
+        ({"encoder": {"volume": {"emptyDir": {}}, "path": "/tmp/"}}, "encoder.path: /tmp/ holds something else"),
+        (
+            {"encoder": {"volume": {"emptyDir": {}}, "path": "/etc/scrimp/policy"}},
+            "encoder.path: /etc/scrimp/policy holds something else",
+        ),
+        (lane(extraVolumes=[{"name": "tmp", "emptyDir": {}}]), "stages.call.bulk.extraVolumes: there is a volume called tmp already"),
+        (
+            {"policy": {"existingConfigMap": "p"}, "defaults": {"extraVolumes": [{"name": "policy", "emptyDir": {}}]}},
+            "extraVolumes: there is a volume called policy already",
+        ),
+        (lane(extraVolumes=[MY_VOLUME, MY_VOLUME]), "stages.call.bulk.extraVolumes: there is a volume called mine already"),
+        (
+            lane(extraVolumes=[MY_VOLUME], extraVolumeMounts=[{"name": "mine", "mountPath": "/tmp"}]),
+            "stages.call.bulk.extraVolumeMounts: something is mounted at /tmp already",
+        ),
+        (
+            lane(extraVolumes=[MY_VOLUME], extraVolumeMounts=[{"name": "mine", "mountPath": "/tmp/"}]),
+            "stages.call.bulk.extraVolumeMounts: something is mounted at /tmp/ already",
+        ),
+        (
+            lane(extraVolumes=[MY_VOLUME], extraVolumeMounts=[{"name": "mine", "mountPath": path} for path in ("/a", "/a")]),
+            "stages.call.bulk.extraVolumeMounts: something is mounted at /a already",
+        ),
         # What would stand there twice, of which Kubernetes takes one without a word.
         (
             lane(extraEnv=[{"name": "OPENAI_API_KEY", "value": "sk"}]),
@@ -331,6 +361,20 @@ def test_whoever_has_a_certificate_uses_the_client_secret(where: str) -> None:
     manifests = render({"kafka": kafka} | certificate)
     projected = [v["projected"]["sources"] for _, pod in pods(manifests) for v in pod["volumes"] if v["name"] == "kafka-tls"]
     assert {source["secret"]["name"] for sources in projected for source in sources} == {"scrimp-user"}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://qdrant", "http://qdrant:1/", "https://me:word@qdrant:65535", "http://[fd00::1]", "http://[fd00::1]:6333"]
+)
+def test_addresses_with_and_without_a_port_are_taken(url: str) -> None:
+    render({"qdrant": {"url": url}, "kafka": {"bootstrapServers": "kafka:1, [fd00::1]:65535"}})
+
+
+def test_a_volume_beside_those_of_the_chart_is_taken() -> None:
+    # Only `cache` and `remember` have the encoder's.
+    mounts = [{"name": "encoder", "mountPath": "/tmp/mine"}, {"name": "tmp", "mountPath": "/var/cache", "subPath": "cache"}]
+    encoder = {"encoder": {"volume": {"emptyDir": {}}, "path": "/tmp/encoder"}}
+    render(encoder | lane(extraVolumes=[{"name": "encoder", "emptyDir": {}}], extraVolumeMounts=mounts))
 
 
 def test_what_would_contradict_in_another_mode_is_let_be() -> None:

@@ -564,7 +564,7 @@ def test_a_network_policy_for_every_pod_with_what_its_stage_needs() -> None:
 def test_the_ports_of_a_network_policy_follow_the_addresses() -> None:
     values = {
         "networkPolicy": {"enabled": True},
-        "kafka": {"bootstrapServers": "a:9094, b:9094,[::1]:9095"},
+        "kafka": {"bootstrapServers": "a:9094, b:09094,[::1]:9095"},
         "qdrant": {"url": "https://q"},
     }
     cache = of(render(values), "NetworkPolicy")["scrimp-cache"]["spec"]["egress"]
