@@ -215,7 +215,8 @@ that stands in the values; `set`: what is set beside them, by the variable.
 {{- if hasKey $values $name -}}
 {{- fail (printf "%s: %s is given twice" $where $name) -}}
 {{- end -}}
-{{- $_ := set $values $name (index . 2) -}}
+{{- /* As the workers read a number: `45_000` is one. */ -}}
+{{- $_ := set $values $name (index . 2 | nospace | replace "_" "") -}}
 {{- $_ := set $places $name $where -}}
 {{- end -}}
 {{- /* Every process reads all settings, and does not start where two of them contradict: also with what only another stage uses. */ -}}

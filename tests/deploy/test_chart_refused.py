@@ -71,6 +71,7 @@ SCRAM: dict[str, Any] = {"kafka": {"securityProtocol": "SASL_SSL", "sasl": {"mec
             ["/autoscaling/behavior/scaleDown/policies/0", "periodSecond"],
         ),
         ({"defaults": {"tolerations": [{"key": "a", "efect": "NoSchedule"}]}}, ["/defaults/tolerations/0", "efect"]),
+        (lane(extraVolumes=[{"emptyDir": {}}]), ["/stages/call/bulk/extraVolumes/0", "name"]),
         (lane(topologySpreadConstraints=[{"maxskew": 1}]), ["/stages/call/bulk/topologySpreadConstraints/0", "maxskew"]),
         (lane(extraVolumeMounts=[{"name": "a", "mountpath": "/a"}]), ["/stages/call/bulk/extraVolumeMounts/0", "mountpath"]),
         ({"networkPolicy": {"ledger": {"to": [{"ipBlock": {"cdr": "10.0.0.0/8"}}]}}}, ["/networkPolicy/ledger/to/0/ipBlock", "cdr"]),
@@ -332,6 +333,7 @@ def test_what_contradicts_is_told_by_its_key(values: dict[str, Any], told: str) 
 def test_a_time_out_of_calls_own_and_settings_at_their_bounds_are_taken() -> None:
     render(lane(env={"SCRIMP_CALL__TIMEOUT_S": "100"}, drainSeconds=120))
     render(lane("classify", env={"SCRIMP_CALL__TIMEOUT_S": "100", "SCRIMP_CALL__DRAIN_S": "100.5"}))
+    render(lane(env={"SCRIMP_KAFKA__SESSION_TIMEOUT_MS": " 45_000 "}))
     render(lane(env={"SCRIMP_LEDGER__HEARTBEAT_S": "7.5", "SCRIMP_CLASSIFY__SHORT_CONTEXT_TOKENS": "10000"}))
 
 
