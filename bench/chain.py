@@ -84,22 +84,8 @@ THINGS = (
     *("the clock tower", "the tram depot"),
 )
 TOWNS = (
-    "Lisbon",
-    "Ghent",
-    "Trieste",
-    "Bergen",
-    "Krakow",
-    "Valencia",
-    "Bristol",
-    "Zadar",
-    "Uppsala",
-    "Graz",
-    "Nantes",
-    "Tartu",
-    "Cork",
-    "Parma",
-    "Lund",
-    "Ulm",
+    *("Lisbon", "Ghent", "Trieste", "Bergen", "Krakow", "Valencia", "Bristol", "Zadar", "Uppsala", "Graz", "Nantes", "Tartu"),
+    *("Cork", "Parma", "Lund", "Ulm"),
 )
 _texts = iter(
     random.Random(7).sample([f"{a} {b} of {c}?" for a in ASKS for b in THINGS for c in TOWNS], len(ASKS) * len(THINGS) * len(TOWNS))
