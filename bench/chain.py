@@ -1,13 +1,13 @@
 """End to end at 20 requests a second with an instant provider, against a bare chain of five aiokafka hops.
 
 All are separate processes on the same broker, fed at the same rate, in alternating rounds of one run. A hop reads a record and writes it
-on. A stage does its work as well: parse, classify, look in the cache (an embedding), compress, reserve in the ledger, call over HTTP,
-settle, price, store. A hop is aiokafka as it comes, with the product's acknowledgements and idempotence; the stages run with the timers
+on. A stage does its work as well: parse, classify, look in the cache, compress, reserve in the ledger, call over HTTP, settle, price,
+embed and store for the cache. A hop is aiokafka as it comes, with the product's acknowledgements and idempotence; the stages run with the timers
 that ship, not with the short ones of the tests. Every question is a new one of ordinary words and length, so that none may be served
 from the cache: one that is stops the benchmark.
 
-A third chain tells what the hardware takes of that: its hops do, in the same places, one embedding, one commit, one call, one commit and
-one commit, and nothing else (`WORK`). What the stages need beyond it is ours.
+A third chain tells what the hardware takes of that: its hops do, in the same places, one commit, one call, one commit and one commit, and
+nothing else (`WORK`). What the stages need beyond it is ours.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests.kafka.provider import Provider
 from tests.servers.kafka import Broker
 from workers.encoder.bundled import bundled
 from workers.runtime import provision
-from workers.settings import Attribute, Encoder, Kafka, Ledger
+from workers.settings import Attribute, Kafka, Ledger
 
 Do = Callable[[dict[str, Any]], Awaitable[None]]
 """What a hop does with a request that it has read."""
@@ -51,7 +51,7 @@ PARTITIONS = 4
 STAGES = ("classify", "cache", "compress", "call", "attribute")
 
 
-WORK = ("none", "encode", "none", "call", "commit")
+WORK = ("none", "none", "none", "call", "commit")
 """What each hop of the working chain does: what no stage can go without."""
 SHIPPED = {
     "kafka__heartbeat_interval_ms": Kafka.model_fields["heartbeat_interval_ms"].default,
@@ -152,17 +152,6 @@ async def _none(_: AsyncExitStack, _ledger: str, _api: str) -> Do:
     return do
 
 
-async def _encode(_: AsyncExitStack, _ledger: str, _api: str) -> Do:
-    from workers.encoder.encoder import open_encoder  # only this hop pays for it
-
-    encoder = open_encoder(bundled(), "", Encoder.model_fields["threads"].default)
-
-    async def do(asked: dict[str, Any]) -> None:
-        await asyncio.to_thread(encoder.encode, [asked["messages"][-1]["content"]])
-
-    return do
-
-
 async def _commit(on_exit: AsyncExitStack, ledger: str, _api: str) -> Do:
     """One row, in a statement that is a transaction."""
     connection = await asyncpg.connect(ledger.replace("+asyncpg", ""))
@@ -190,7 +179,7 @@ async def _call(on_exit: AsyncExitStack, ledger: str, api: str) -> Do:
     return do
 
 
-WORKS: dict[str, Callable[[AsyncExitStack, str, str], Awaitable[Do]]] = {"none": _none, "encode": _encode, "call": _call, "commit": _commit}
+WORKS: dict[str, Callable[[AsyncExitStack, str, str], Awaitable[Do]]] = {"none": _none, "call": _call, "commit": _commit}
 
 
 @asynccontextmanager
@@ -241,7 +230,7 @@ async def main(bootstrap: str) -> None:
         rounds = [[await measure(bootstrap, *chain, question) for chain in chains] for _ in range(ROUNDS)]
     print(f"chain: {RATE} requests/s, {SECONDS} s a round, {ROUNDS} rounds, alternating; stages and hops are processes")
     for what, q in (("p50", 0.5), ("p99", 0.99)):
-        for k, chain_name in enumerate((f"bare chain of {len(STAGES)} hops", "hops that encode, call and commit", "five stages")):
+        for k, chain_name in enumerate((f"bare chain of {len(STAGES)} hops", "hops that call and commit", "five stages")):
             print(line(f"{chain_name}, {what}", [1e3 * quantile(a_round[k], q) for a_round in rounds], "ms"))
     to_bare, to_work, work_to_bare = (
         median(quantile(a_round[of], 0.5) / quantile(a_round[to], 0.5) for a_round in rounds) for of, to in ((2, 0), (2, 1), (1, 0))

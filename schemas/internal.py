@@ -91,8 +91,12 @@ class CacheKey(Internal):
     """Hex digest; entries of another scope are never looked at."""
     text: str = Field(repr=False)
     """The last user turn, which the guard compares."""
-    vector: str | None = Field(repr=False)
-    """Base64 of little-endian float32; None when semantic search is off or the encoder failed."""
+    form: str | None = None
+    """Hex digest of the scope and of what all wordings of the question have in common; None: the answer is for this wording alone."""
+    encoder: str | None = None
+    """Name of the encoder that the scope is of."""
+    vector: str | None = Field(None, repr=False)
+    """Base64 of little-endian float32, of the wording, where `cache` has made one; else `remember` does when it stores the answer."""
 
 
 class TokensAround(Internal):

@@ -35,6 +35,9 @@ class Stage:
     apart: bool = False
     """A consumer for each topic it reads, in a group of its own: the topics have a pace of their own, and one must not wait for another."""
 
+    gathers_ms: int = 0
+    """Records may wait so long for company, since nobody waits for what the stage does with them."""
+
     @property
     def lanes(self) -> bool:
         """Runs once a lane. `redeliver` does not: the delay topics belong to both."""
@@ -54,7 +57,7 @@ STAGES: dict[StageName, Stage] = {
     for s in (
         Stage("classify", (t.REQUESTS,), (t.CLASSIFIED,), "batch", expires=True),
         Stage("cache", (t.CLASSIFIED,), (t.MISSED,), "batch", expires=True),
-        Stage("remember", (t.FINISHED,), (), "batch", expires=False, ends_requests=False),
+        Stage("remember", (t.FINISHED,), (), "batch", expires=False, ends_requests=False, gathers_ms=200),
         Stage("compress", (t.MISSED,), (t.COMPRESSED,), "batch", expires=True),
         Stage("call", (t.COMPRESSED,), (), "window", expires=False),
         Stage("attribute", (t.FINISHED,), (t.RESPONSES, t.COSTS, t.ALERTS), "batch", expires=False),

@@ -3,6 +3,8 @@
 Classified -> `End` with the stored answer, or `Emit` of Missed with the key under which `remember` will store the new one. Never retries
 and never parks: what the cache cannot say is a miss, counted. What the plan calls anything but cacheable is neither looked up nor given
 a key.
+
+A question is embedded only where an entry of the same scope and the same form stands, for no other could pass the guard.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from schemas import CachedFrom, CacheKey, Classified, Finished, Missed, Plan
 from schemas.types import Source
 from workers import topics
 from workers.cache.entry import Entry, Vector, pack
-from workers.cache.guard import comparable, veto
-from workers.cache.scope import point_id, same, scope
+from workers.cache.guard import form, veto
+from workers.cache.scope import form_id, point_id, same, scope
 from workers.cache.store import Hit, Observe, Search, Store
 from workers.encoder.errors import EncodeFailed
 from workers.offload import offload
@@ -29,8 +31,8 @@ class _Key:
     scope: str
     point_id: str
     text: str
-    semantic: bool
-    """Worth a vector: wanted by the plan, asked by a person, and of a kind that the guard can ever pass."""
+    form: str | None
+    """None: not worth a vector. The plan does not want it, no person asked, or it is of a kind that the guard can never pass."""
 
 
 def make_cache(
@@ -48,17 +50,19 @@ def make_cache(
         readers = [i for i in keys if events[i].plan.cache.read]
         at, budget = now(), store.budget()
 
-        stored = await store.get(list(dict.fromkeys(keys[i].point_id for i in readers)), at, budget)
+        ids = list(dict.fromkeys(keys[i].point_id for i in readers))
+        found = await store.find(ids, {f for i in readers if (f := keys[i].form) is not None}, at, budget)
         served: dict[int, Outcome] = {}
         for i in readers:
-            entry = stored.get(keys[i].point_id)
+            entry = found.entries.get(keys[i].point_id)
             if entry is not None and _is(entry, keys[i]) and _fits(entry, events[i].plan):
                 served[i] = _hit(events[i], "cache_exact", Hit(entry, 1.0))
                 observe("hit", "exact")
 
-        vectors = await _encoded({keys[i].text for i in keys if keys[i].semantic and i not in served})
-        asking = [i for i in readers if i not in served and keys[i].semantic and keys[i].text in vectors]
-        searches = [Search(keys[i].scope, vectors[keys[i].text], events[i].plan.cache.candidate_threshold) for i in asking]
+        alike = {i: f for i in readers if i not in served and (f := keys[i].form) is not None and f in found.forms}
+        vectors = await _encoded({keys[i].text for i in alike})
+        asking = [i for i in alike if keys[i].text in vectors]
+        searches = [Search(keys[i].scope, alike[i], vectors[keys[i].text], events[i].plan.cache.candidate_threshold) for i in asking]
         for i, hits in zip(asking, await store.search(searches, at, budget), strict=True):
             hit = _first_good(events[i].plan, keys[i].text, hits)
             if hit is not None:
@@ -67,8 +71,15 @@ def make_cache(
 
         for i in readers:
             if i not in served and i not in asking:
-                observe("miss", "exact_only")
-        return [served.get(i) or _miss(event, keys.get(i), vectors) for i, event in enumerate(events)]
+                observe("miss", "exact_only" if keys[i].form is None or i in alike else "no_neighbour")
+        return [served.get(i) or _miss(event, _cache_key(keys.get(i), vectors)) for i, event in enumerate(events)]
+
+    def _cache_key(key: _Key | None, vectors: dict[str, Vector]) -> CacheKey | None:
+        if key is None:
+            return None
+        vector = None if key.form is None else vectors.get(key.text)
+        packed = None if vector is None else pack(vector)
+        return CacheKey(point_id=key.point_id, scope=key.scope, text=key.text, form=key.form, encoder=encoder_name, vector=packed)
 
     async def _encoded(texts: set[str]) -> dict[str, Vector]:
         if not texts:
@@ -108,8 +119,8 @@ def _keys(events: Sequence[Classified], encoder_name: str, observe: Observe) -> 
             continue
         last = event.prompt.messages[-1]
         within = scope(event.facts, event.prompt, event.plan, encoder_name)
-        semantic = event.plan.cache.semantic and last.role == "user" and comparable(last.text)
-        keys[i] = _Key(within, point_id(within, last.text), last.text, semantic)
+        of_all = form(last.text) if event.plan.cache.semantic and last.role == "user" else None
+        keys[i] = _Key(within, point_id(within, last.text), last.text, None if of_all is None else form_id(within, of_all))
     return keys
 
 
@@ -155,10 +166,6 @@ def _hit(event: Classified, source: Source, hit: Hit) -> End:
     )
 
 
-def _miss(event: Classified, key: _Key | None, vectors: dict[str, Vector]) -> Outcome:
-    cache_key = None
-    if key is not None:
-        vector = vectors.get(key.text) if key.semantic else None
-        cache_key = CacheKey(point_id=key.point_id, scope=key.scope, text=key.text, vector=None if vector is None else pack(vector))
+def _miss(event: Classified, cache_key: CacheKey | None) -> Outcome:
     missed = Missed(facts=event.facts, prompt=event.prompt, plan=event.plan, cache_key=cache_key, **(event.model_extra or {}))
     return emit(topics.MISSED, missed, event.facts.key)

@@ -29,6 +29,8 @@ class Entry(BaseModel):
     """Digest of the user whose request made the answer (`schemas.types.user_digest`), so that it can go with them."""
     text: str = Field(repr=False)
     """The last user turn that was answered, which the guard compares."""
+    form: str | None = None
+    """Digest of its scope and form: what entries have in common of which one could answer for the other. None: found exactly, or never."""
     content: str = Field(repr=False)
     finish_reason: str
     tier: Tier

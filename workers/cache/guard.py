@@ -3,6 +3,8 @@
 Vectors hardly see a number, a "not" or who did what to whom: "convert dollars to rupees" is as near as can be to "convert rupees to
 dollars". So both questions are reduced to the words that decide an answer, and they share one only if the same words remain in the
 same order. What the guard does not know it takes for a difference: that costs one model call, a wrong answer costs more.
+
+These words are the question's *form*. Only entries of the same form can ever be served, so the cache looks for those first.
 """
 
 from __future__ import annotations
@@ -29,9 +31,12 @@ _TOKEN = re.compile(
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:,\d{3})*(?:\.\d+)?$)")
 
 
-def comparable(text: str) -> bool:
-    """Could this text ever pass as another wording of a question? If not, looking for neighbours is wasted."""
-    return bool(text.strip()) and len(text) <= MAX_CHARS and _CODE.search(text.strip()) is None
+def form(text: str) -> str | None:
+    """What two questions that pass the guard have in common, whatever their wording; None: no other wording of this one could pass."""
+    if not text.strip() or len(text) > MAX_CHARS or _CODE.search(text.strip()):
+        return None
+    clean = _clean(text)
+    return " ".join(_tokens(clean) if _unreadable(clean) else map(_stem, _decisive(_words(clean))))
 
 
 def veto(asked: str, cached: str) -> Reason | None:
@@ -43,9 +48,8 @@ def veto(asked: str, cached: str) -> Reason | None:
         return "length"
     if _CODE.search(asked.strip()) or _CODE.search(cached.strip()):
         return "code"
-    if any(c.isalpha() and not c.isascii() for c in a + b):
-        # No list of ours reads this language: then every word decides.
-        return None if [t.lower() for t in _TOKEN.findall(a)] == [t.lower() for t in _TOKEN.findall(b)] else "unreadable"
+    if _unreadable(a + b):
+        return None if _tokens(a) == _tokens(b) else "unreadable"
     words_a, words_b = _words(a), _words(b)
     if any({_person(words_a, forms), _person(words_b, forms)} == {"first", "second"} for forms in w.PERSONS):
         return "words"
@@ -55,6 +59,15 @@ def veto(asked: str, cached: str) -> Reason | None:
 def _clean(text: str) -> str:
     straight = unicodedata.normalize("NFC", text).replace("’", "'").replace("‘", "'")
     return " ".join(straight.split())
+
+
+def _unreadable(text: str) -> bool:
+    """No list of ours reads this language: then every word decides."""
+    return any(c.isalpha() and not c.isascii() for c in text)
+
+
+def _tokens(text: str) -> list[str]:
+    return [token.lower() for token in _TOKEN.findall(text)]
 
 
 def _compare(a: list[str], b: list[str]) -> Reason | None:

@@ -2,17 +2,21 @@
 
 Finished -> nothing to say, always: an answer that may not be stored is counted and let go, and so is one that Qdrant will not take (the
 store counts that). Storing twice is storing once. Never retries, parks or ends a request.
+
+What the answer was asked with gets its vector here, where nobody waits for it; without one it is found by the exact wording alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
-from schemas import Finished
+from schemas import CacheKey, Finished
 from schemas.types import Flag, user_digest
 from workers.cache.entry import Entry, Vector, unpack
 from workers.cache.store import Observe, Store
+from workers.encoder.errors import EncodeFailed
 from workers.outcomes import Emit, Outcome
 
 SECOND_BEST: frozenset[Flag] = frozenset({"check_failed", "escalation_refused", "degraded"})
@@ -20,23 +24,44 @@ SECOND_BEST: frozenset[Flag] = frozenset({"check_failed", "escalation_refused", 
 
 
 def make_remember(
-    *, store: Store, now: Callable[[], datetime], observe: Observe
+    *,
+    encode: Callable[[Sequence[str]], list[Vector]],
+    encoder_name: str,
+    store: Store,
+    now: Callable[[], datetime],
+    observe: Observe,
 ) -> Callable[[Sequence[Finished]], Awaitable[list[Outcome]]]:
-    """`observe` gets (stored, model), and (not_stored, why) of answers of a model."""
+    """`encode` is called in a thread. `observe` gets (stored, model), and (not_stored, why) of answers of a model; (error, what)."""
 
     async def remember(events: Sequence[Finished]) -> list[Outcome]:
-        entries: dict[str, tuple[Entry, Vector | None]] = {}
+        entries: dict[str, Entry] = {}
+        keys: dict[str, CacheKey] = {}
         for event in events:
             if event.source != "model":
                 continue
             entry = _entry(event, int(now().timestamp()))
             if isinstance(entry, str):
                 observe("not_stored", entry)
-            else:
-                entries[entry.point_id] = entry, _vector(event)
-        for _ in range(await store.put(list(entries.values()))):
+            elif event.cache_key is not None:
+                entries[entry.point_id], keys[entry.point_id] = entry, event.cache_key
+        vectors = await _vectors(keys)
+        for _ in range(await store.put([(entry, vectors.get(i)) for i, entry in entries.items()])):
             observe("stored", "model")
         return [Emit() for _ in events]
+
+    async def _vectors(keys: dict[str, CacheKey]) -> dict[str, Vector]:
+        """By the entries' ids."""
+        vectors = {i: unpack(key.vector) for i, key in keys.items() if key.vector is not None}
+        missing = {i: key.text for i, key in keys.items() if i not in vectors and key.form is not None}
+        ours = {i: text for i, text in missing.items() if keys[i].encoder == encoder_name}
+        for _ in missing.keys() - ours.keys():
+            observe("error", "another_encoder")
+        if ours:
+            try:
+                vectors |= zip(ours, await asyncio.to_thread(encode, list(ours.values())), strict=True)
+            except EncodeFailed:
+                observe("error", "encoder")
+        return vectors
 
     return remember
 
@@ -71,6 +96,7 @@ def _entry(event: Finished, at: int) -> Entry | str:
         user=facts.user if plan.share == "user" else None,
         asker=None if facts.user is None else user_digest(facts.tenant, facts.user),
         text=key.text,
+        form=key.form,
         content=event.content,
         finish_reason=event.finish_reason,
         tier=event.tier,
@@ -80,8 +106,3 @@ def _entry(event: Finished, at: int) -> Entry | str:
         created_at=at,
         expires_at=at + plan.ttl_s,
     )
-
-
-def _vector(event: Finished) -> Vector | None:
-    packed = event.cache_key.vector if event.cache_key else None
-    return None if packed is None else unpack(packed)

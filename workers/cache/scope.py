@@ -59,6 +59,11 @@ def point_id(scope: str, text: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, scope + same(text)))
 
 
+def form_id(scope: str, form: str) -> str:
+    """SHA-256, hex, of what the wordings of one question have in common (`guard.form`), in one scope."""
+    return hashlib.sha256(f"{scope}/{form}".encode()).hexdigest()
+
+
 def same(text: str) -> str:
     """The wording, without what cannot change an answer.
 

@@ -14,16 +14,16 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from itertools import islice
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
@@ -45,16 +45,11 @@ WRITE_S = 5.0
 ERASE_S = 120.0
 """It may look at every entry there is."""
 EMBEDDED_MAX = 10_000
-"""Entries of an embedded store, which compares with every one: 13 ms a search at this size. A larger cache wants a server."""
-EMBEDDED_NEIGHBOURS = (2 * NEIGHBOURS, 64)
-"""Neighbours of any scope that an embedded store is asked for first, and then. Most often the nearest are of the scope itself. It evaluates
-a filter in Python, point by point, which takes twenty times as long as the search: only where so many are not enough it gets one."""
+"""Entries of an embedded store, which looks at every one when it sweeps. A larger cache wants a server."""
 ROOM = 1 << 18
 """Bytes that a directory must have room for at the start. One that fills later costs hits and nothing else."""
 FEW = 8
 """So many entries are read by their ids on the event loop: 0.3 ms."""
-PLACE = ("scope", "expires_at")
-"""What is read of so many neighbours. An embedded store copies what it hands out; whole entries take longer than the search."""
 
 
 class StoreMisfit(RuntimeError):
@@ -88,8 +83,18 @@ class Budget:
 @dataclass(frozen=True, slots=True)
 class Search:
     scope: str
+    form: str
+    """`scope.form_id`."""
     vector: Vector
     threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    entries: dict[str, Entry]
+    """By their ids."""
+    forms: set[str]
+    """Those that entries stand under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,21 +146,13 @@ def _room(path: Path) -> None:
         file.write(bytes(ROOM))
 
 
-def _filter(scope: str, now: datetime) -> models.Filter:
+def _filter(form: str, now: datetime) -> models.Filter:
     return models.Filter(
         must=[
-            models.FieldCondition(key="scope", match=models.MatchValue(value=scope)),
+            models.FieldCondition(key="form", match=models.MatchValue(value=form)),
             models.FieldCondition(key="expires_at", range=models.Range(gt=int(now.timestamp()))),
         ]
     )
-
-
-def _of(scope: str, points: Iterable[models.ScoredPoint], now: datetime) -> Iterator[models.ScoredPoint]:
-    for point in points:
-        place = point.payload or {}
-        expires_at = place.get("expires_at")
-        if place.get("scope") == scope and isinstance(expires_at, int | float) and expires_at > now.timestamp():
-            yield point
 
 
 class Store:
@@ -168,6 +165,8 @@ class Store:
         self._timeout_s = timeout_s
         self._ready = False
         self._one_at_a_time = threading.Lock()
+        self._of_form: dict[str, dict[str, int]] = {}
+        """Of an embedded store, which has no indexes: ids of a form's entries, and when each expires."""
 
     async def start(self) -> None:
         """Make the collection where it is missing. A server that is down is counted; a collection that does not fit: `StoreMisfit`."""
@@ -194,30 +193,48 @@ class Store:
     def _to_write(self) -> Budget:
         return Budget(None if self._timeout_s is None else WRITE_S)
 
-    async def get(self, ids: Sequence[str], now: datetime, budget: Budget | None = None) -> dict[str, Entry]:
-        """The entries with these ids that have not expired. Without a `budget`, it has one of its own."""
-        if not ids:
-            return {}
+    async def find(self, ids: Sequence[str], forms: Collection[str], now: datetime, budget: Budget | None = None) -> Found:
+        """The entries with these ids, and which of the forms have entries, none of them expired. Without a `budget`, it has one of its
+        own."""
+        if not ids and not forms:
+            return Found({}, set())
+        both = self._found_on_server if self._timeout_s is not None else self._found_embedded
         try:
-            records = await self._ask(
-                budget or self.budget(), lambda c: c.retrieve(self._collection, ids=list(ids), with_payload=True), brief=len(ids) <= FEW
-            )
+            records, standing = await self._ask(budget or self.budget(), lambda c: both(c, ids, forms, now), brief=len(ids) <= FEW)
         except _Failure as e:
             self._observe("error", e.reason)
-            return {}
+            return Found({}, set())
         entries = (self._entry(record.id, record.payload) for record in records)
-        return {entry.point_id: entry for entry in entries if entry is not None and entry.expires_at > now.timestamp()}
+        return Found({entry.point_id: entry for entry in entries if entry is not None and entry.expires_at > now.timestamp()}, standing)
+
+    async def _found_on_server(
+        self, client: AsyncQdrantClient, ids: Sequence[str], forms: Collection[str], now: datetime
+    ) -> tuple[list[models.Record], set[str]]:
+        async def standing() -> set[str]:
+            # A request without a query finds any: one is enough.
+            asked = [models.QueryRequest(filter=_filter(form, now), limit=1, with_payload=False) for form in forms]
+            answered = await client.query_batch_points(self._collection, requests=asked) if asked else ()
+            return {form for form, response in zip(forms, answered, strict=True) if response.points}
+
+        return await asyncio.gather(client.retrieve(self._collection, ids=list(ids), with_payload=True), standing())
+
+    async def _found_embedded(
+        self, client: AsyncQdrantClient, ids: Sequence[str], forms: Collection[str], now: datetime
+    ) -> tuple[list[models.Record], set[str]]:
+        standing = {form for form in forms if any(until > now.timestamp() for until in [*self._of_form.get(form, {}).values()])}
+        return await client.retrieve(self._collection, ids=list(ids), with_payload=True), standing
 
     async def search(self, searches: Sequence[Search], now: datetime, budget: Budget | None = None) -> list[list[Hit]]:
-        """For each search its nearest entries of that very scope that have not expired, the nearest first, at most five."""
+        """For each search its nearest entries of that very scope and form that have not expired, the nearest first, at most five."""
         calls = [searches[i : i + SEARCHES_A_CALL] for i in range(0, len(searches), SEARCHES_A_CALL)]
         budget = budget or self.budget()
         return [hits for answered in await asyncio.gather(*(self._search(call, now, budget) for call in calls)) for hits in answered]
 
     async def _search(self, searches: Sequence[Search], now: datetime, budget: Budget) -> list[list[Hit]]:
         nearest = self._of_server if self._timeout_s is not None else self._of_embedded
+        few = sum(len(self._of_form.get(search.form, ())) for search in searches) <= FEW
         try:
-            found = await self._ask(budget, lambda c: nearest(c, searches, now))
+            found = await self._ask(budget, lambda c: nearest(c, searches, now), brief=few)
         except _Failure as e:
             self._observe("error", e.reason)
             return [[] for _ in searches]
@@ -228,7 +245,7 @@ class Store:
             models.QueryRequest(
                 query=search.vector.tolist(),
                 using=VECTOR,
-                filter=_filter(search.scope, now),
+                filter=_filter(search.form, now),
                 score_threshold=search.threshold,
                 limit=NEIGHBOURS,
                 with_payload=True,
@@ -238,22 +255,17 @@ class Store:
         return [response.points for response in await client.query_batch_points(self._collection, requests=requests)]
 
     async def _of_embedded(self, client: AsyncQdrantClient, searches: Sequence[Search], now: datetime) -> list[list[models.ScoredPoint]]:
-        """One by one: a vector in a batch of them is copied number by number."""
+        """The engine would compare with every vector, and evaluate a filter in Python, point by point; those of one form are few."""
         found = []
         for search in searches:
-            named = partial(client.query_points, self._collection, search.vector, using=VECTOR, score_threshold=search.threshold)
-            for limit in EMBEDDED_NEIGHBOURS:
-                points = (await named(limit=limit, with_payload=list(PLACE))).points
-                ours = list(islice(_of(search.scope, points, now), NEIGHBOURS))
-                if len(points) < limit or len(ours) == NEIGHBOURS:
-                    break
-            else:
-                ours = (await named(query_filter=_filter(search.scope, now), limit=NEIGHBOURS, with_payload=list(PLACE))).points
-            records = await client.retrieve(self._collection, ids=[point.id for point in ours], with_payload=True) if ours else []
-            whole = {record.id: record.payload for record in records}
-            for point in ours:
-                point.payload = whole.get(point.id)
-            found.append(ours)
+            ids = [i for i, until in [*self._of_form.get(search.form, {}).items()] if until > now.timestamp()]
+            scored = []
+            for record in await client.retrieve(self._collection, ids=ids, with_payload=True, with_vectors=[VECTOR]):
+                vector = record.vector.get(VECTOR) if isinstance(record.vector, dict) else None
+                similarity = -1.0 if vector is None else float(np.dot(search.vector, np.asarray(vector, dtype=np.float32)))
+                if similarity >= search.threshold:
+                    scored.append(models.ScoredPoint(id=record.id, version=0, score=similarity, payload=record.payload))
+            found.append(sorted(scored, key=lambda point: -point.score))
         return found
 
     def _hits(self, scope: str, points: Iterable[models.ScoredPoint], now: datetime) -> Iterator[Hit]:
@@ -287,7 +299,14 @@ class Store:
                 self._observe("error", e.reason)
                 continue
             stored += len(part)
+            if self._timeout_s is None:
+                self._file(entry for entry, _ in part)
         return stored
+
+    def _file(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if entry.form is not None:
+                self._of_form.setdefault(entry.form, {})[entry.point_id] = entry.expires_at
 
     async def sweep(self, now: datetime) -> None:
         """Delete what has expired."""
@@ -297,6 +316,9 @@ class Store:
             await self._ask(self._to_write(), lambda c: c.delete(self._collection, points_selector=selector, wait=True))
         except _Failure as e:
             self._observe("error", e.reason)
+            return
+        left = ((form, {i: until for i, until in ids.items() if until > now.timestamp()}) for form, ids in self._of_form.items())
+        self._of_form = {form: ids for form, ids in left if ids}
 
     async def erase(self, which: models.Filter) -> int:
         """Delete these entries; how many they were. Makes no collection, and needs no encoder.
@@ -398,7 +420,10 @@ class Store:
                 f"the Qdrant collection {self._collection} has {has}, the encoder gives {self._dim}: set another "
                 "SCRIMP_QDRANT__COLLECTION, or delete it"
             )
-        await self._index()
+        if self._timeout_s is not None:
+            await self._index()
+        else:
+            await self._run(self._read_forms())
         self._ready = True
 
     async def _create(self) -> None:
@@ -413,10 +438,16 @@ class Store:
             if self._timeout_s is not None or "already exists" not in str(e):
                 raise
 
+    async def _read_forms(self) -> None:
+        """What another process has stored in the directory."""
+        records, _ = await self._client.scroll(self._collection, limit=EMBEDDED_MAX, with_payload=["form", "expires_at"])
+        for record in records:
+            match record.payload:
+                case {"form": str(form), "expires_at": int(until)}:
+                    self._of_form.setdefault(form, {})[str(record.id)] = until
+
     async def _index(self) -> None:
-        if self._timeout_s is None:
-            return  # an embedded store has no payload indexes and warns when asked for one
-        by_scope = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+        by_form = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
         by_expiry = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=False, range=True)
-        await self._run(self._client.create_payload_index(self._collection, "scope", field_schema=by_scope, wait=True))
+        await self._run(self._client.create_payload_index(self._collection, "form", field_schema=by_form, wait=True))
         await self._run(self._client.create_payload_index(self._collection, "expires_at", field_schema=by_expiry, wait=True))

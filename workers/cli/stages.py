@@ -174,7 +174,7 @@ async def _cache_and_remember(
     parts.background.append(partial(_forget_expired, store))
 
     cache = make_cache(encode=encoder.encode, encoder_name=encoder.name, store=store, now=utc_now, observe=observe)
-    remember = make_remember(store=store, now=utc_now, observe=observe)
+    remember = make_remember(encode=encoder.encode, encoder_name=encoder.name, store=store, now=utc_now, observe=observe)
     built: dict[tuple[StageName, Lane], Deliver] = {}
     for name, lane in work:
         if name == "cache":

@@ -43,6 +43,7 @@ log.addFilter(lambda record: not record.getMessage().startswith("Auto create top
 
 NEVER_MS = 2**31 - 1
 POLL_MS = 1_000
+FETCH_MS = 500
 REFUSED_S = 2.0
 """Between two tries of what the broker has refused us."""
 QUIET_S = 10.0
@@ -151,6 +152,9 @@ class Fleet:
             rebalance_timeout_ms=int(min(drain_s, 25) * 1000) + 10_000,
             max_poll_interval_ms=NEVER_MS,
             max_partition_fetch_bytes=MAX_EVENT_BYTES,
+            # The broker answers a poll as soon as there is this much, or after this long.
+            fetch_min_bytes=MAX_EVENT_BYTES if stage.gathers_ms else 1,
+            fetch_max_wait_ms=stage.gathers_ms or FETCH_MS,
         )
 
         def current() -> Consumer | None:

@@ -57,8 +57,8 @@ async def test_a_lookup_is_over_while_qdrant_still_thinks() -> None:
     client = module.AsyncQdrantClient(url=f"http://127.0.0.1:{port}", check_compatibility=False)
     store = module.Store(client, "c", 2, lambda event, why: errors.append((event, why)), 0.03)
     budget, now = store.budget(), datetime.now(UTC)
-    assert await store.get(["00000000-0000-0000-0000-000000000001"], now, budget) == {}
-    search = Search("s", np.array([1.0, 0.0], np.float32), 0.9)
+    assert await store.find(["00000000-0000-0000-0000-000000000001"], ["f"], now, budget) == module.Found({}, set())
+    search = Search("s", "f", np.array([1.0, 0.0], np.float32), 0.9)
     assert await store.search([search] * 40, now, budget) == [[]] * 40
     assert set(errors) == {("error", "timeout")}
     assert not gone.is_set(), "nobody has answered, and the lookup is over"

@@ -13,7 +13,7 @@ import pytest
 from schemas import Classified, Document, Finished, Message, Missed, Params, TokensAround, Usage
 from tests.unit.cache.events import Clock, Counted, answer, ask
 from workers.cache.cache import make_cache
-from workers.cache.entry import Vector, unpack
+from workers.cache.entry import Vector, pack, unpack
 from workers.cache.remember import make_remember
 from workers.cache.store import Search, Store, open_store
 from workers.encoder.bundled import bundled
@@ -49,7 +49,7 @@ class Stages:
         self.cache: Callable[[Sequence[Classified]], Awaitable[list[Outcome]]] = make_cache(
             encode=encode, encoder_name="minilm@1", store=store, now=now, observe=observe
         )
-        self.remember = make_remember(store=store, now=now, observe=observe)
+        self.remember = make_remember(encode=encode, encoder_name="minilm@1", store=store, now=now, observe=observe)
 
     async def look(self, event: Classified) -> Finished | Missed:
         (outcome,) = await self.cache([event])
@@ -121,13 +121,19 @@ async def test_another_wording_gets_it_too(stages: Stages, counted: Counted) -> 
     ],
 )
 async def test_a_near_question_with_another_answer_does_not(
-    stages: Stages, counted: Counted, encoder: Encoder, stored: str, asked: str, reason: str
+    stages: Stages, counted: Counted, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, stored: str, asked: str, reason: str
 ) -> None:
     threshold = {"candidate_threshold": 0.88, "serve_threshold": 0.88}
     a, b = encoder.encode([stored, asked])
     assert float(a @ b) >= 0.88, "not near enough to be a trap"
     await stages.through(ask(stored, cache=threshold))
     assert isinstance(await stages.look(ask(asked, cache=threshold)), Missed)
+    assert counted[-1] == ("miss", "no_neighbour")
+
+    # Nor if the guard were the only one to notice.
+    monkeypatch.setattr("workers.cache.cache.form", lambda text: "any")
+    await stages.through(ask(stored, tenant="umbrella", cache=threshold))
+    assert isinstance(await stages.look(ask(asked, tenant="umbrella", cache=threshold)), Missed)
     assert counted[-2:] == [("veto", reason), ("miss", "vetoed")]
 
 
@@ -145,9 +151,62 @@ async def test_a_miss_carries_the_key_and_the_event(stages: Stages, encoder: Enc
     assert (missed.facts, missed.prompt, missed.plan) == (event.facts, event.prompt, event.plan)
     assert missed.model_extra == {"newer_field": 1}
     assert missed.cache_key is not None
-    assert missed.cache_key.text == RESET
-    assert missed.cache_key.vector is not None
-    assert np.allclose(unpack(missed.cache_key.vector), encoder.encode([RESET])[0], atol=1e-6)
+    assert (missed.cache_key.text, missed.cache_key.encoder) == (RESET, "minilm@1")
+    assert missed.cache_key.form is not None
+    assert missed.cache_key.vector is None
+
+    # One that has been embedded is not embedded again.
+    await stages.remember([answer(missed)])
+    again = await stages.look(ask(STEPS, cache={"serve_threshold": 1}))
+    assert isinstance(again, Missed)
+    assert again.cache_key is not None
+    assert again.cache_key.form == missed.cache_key.form
+    assert again.cache_key.vector is not None
+    assert np.allclose(unpack(again.cache_key.vector), encoder.encode([STEPS])[0], atol=1e-6)
+
+
+async def test_a_question_is_embedded_where_another_of_its_form_stands_or_when_its_answer_is_stored(
+    store: Store, encoder: Encoder, clock: Clock, counted: Counted
+) -> None:
+    embedded: list[str] = []
+
+    def encode(texts: Sequence[str]) -> list[Vector]:
+        embedded.extend(texts)
+        return encoder.encode(texts)
+
+    stages = Stages(store, encode, clock, counted)
+    await stages.look(ask("What is a fjord?"))
+    assert embedded == []
+    await stages.through(ask(RESET))
+    assert embedded == [RESET]
+    await stages.look(ask("How do I reset his password?"))
+    await stages.look(ask(STEPS, tenant="umbrella"))
+    assert embedded == [RESET]
+    assert isinstance(await stages.look(ask(STEPS)), Finished)
+    assert embedded == [RESET, STEPS]
+    assert isinstance(await stages.through(ask(STEPS, cache={"serve_threshold": 1})), Missed)
+    assert embedded == [RESET, STEPS, STEPS]
+
+
+async def test_vectors_of_two_encoders_never_meet(stages: Stages, counted: Counted) -> None:
+    missed = await stages.look(ask(RESET))
+    assert isinstance(missed, Missed)
+    assert missed.cache_key is not None
+    of_another = missed.cache_key.model_copy(update={"encoder": "minilm@2"})
+    await stages.remember([answer(missed, cache_key=of_another)])
+    assert counted[-2:] == [("error", "another_encoder"), ("stored", "model")]
+    assert isinstance(await stages.look(ask(RESET)), Finished)
+    assert isinstance(await stages.look(ask(STEPS)), Missed)
+
+
+async def test_the_vector_of_an_older_cache_is_kept(stages: Stages, encoder: Encoder, counted: Counted) -> None:
+    missed = await stages.look(ask(RESET))
+    assert isinstance(missed, Missed)
+    assert missed.cache_key is not None
+    older = missed.cache_key.model_copy(update={"form": None, "encoder": None, "vector": pack(encoder.encode([RESET])[0])})
+    await stages.remember([answer(missed, cache_key=older)])
+    assert counted[-1] == ("stored", "model")
+    assert isinstance(await stages.look(ask(RESET)), Finished)
 
 
 @pytest.mark.parametrize(
@@ -262,15 +321,16 @@ async def test_only_a_models_answer_is_stored(stages: Stages, counted: Counted, 
     assert isinstance(await stages.look(ask(RESET)), Missed)
 
 
-async def test_a_redelivered_answer_is_stored_once(stages: Stages, store: Store, counted: Counted) -> None:
+async def test_a_redelivered_answer_is_stored_once(stages: Stages, store: Store, encoder: Encoder) -> None:
     missed = await stages.look(ask(RESET))
     assert isinstance(missed, Missed)
     finished = answer(missed)
     await stages.remember([finished, finished])
     await stages.remember([finished])
     assert missed.cache_key is not None
-    assert missed.cache_key.vector is not None
-    (hits,) = await store.search([Search(missed.cache_key.scope, unpack(missed.cache_key.vector), 0.9)], missed.facts.created_at)
+    assert missed.cache_key.form is not None
+    (vector,) = encoder.encode([RESET])
+    (hits,) = await store.search([Search(missed.cache_key.scope, missed.cache_key.form, vector, 0.9)], missed.facts.created_at)
     assert len(hits) == 1
 
 

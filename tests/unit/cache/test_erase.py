@@ -41,7 +41,7 @@ async def through(store: Store, remembers: bool) -> set[str]:
     """Ask every question; those that were answered from the cache. What was not is remembered, if so wanted."""
     counted = Counted()
     cache = make_cache(encode=lambda texts: [], encoder_name="none", store=store, now=lambda: NOON, observe=counted)
-    remember = make_remember(store=store, now=lambda: NOON, observe=counted)
+    remember = make_remember(encode=lambda texts: [], encoder_name="none", store=store, now=lambda: NOON, observe=counted)
     served = set()
     for (tenant, user, share), text in ASKED.items():
         (outcome,) = await cache([ask(text, tenant=tenant, user=user, cache={"share": share, "semantic": False})])

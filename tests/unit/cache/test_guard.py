@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.cache.guard import veto
+from workers.cache.guard import form, veto
 
 SAME = [
     ("How do I reset my password?", "What are the steps to reset my password?"),
@@ -184,6 +184,7 @@ WHITESPACE_AND_CASE_OF_ANY_LANGUAGE = [
 def test_the_same_question_passes_both_ways(a: str, b: str) -> None:
     assert veto(a, b) is None
     assert veto(b, a) is None
+    assert form(a) == form(b) is not None
 
 
 @pytest.mark.parametrize(("a", "b", "reason"), OTHER)
@@ -203,13 +204,32 @@ def test_a_text_never_vetoes_itself(text: str) -> None:
     assert veto(text, text) is None
 
 
-VOCABULARY = "how what is the a not no 5 ten Paris paris C++ enable disable reset password my your in 漢 für"
+VOCABULARY = "how what is the a that you so one not no 5 ten Paris paris C++ enable disable reset password my your in 漢 für"
 WORDS = st.lists(st.sampled_from(VOCABULARY.split()), max_size=8)
 
 
 @given(WORDS, WORDS)
 def test_the_verdict_does_not_depend_on_who_asked_first(a: list[str], b: list[str]) -> None:
     assert veto(" ".join(a), " ".join(b)) == veto(" ".join(b), " ".join(a))
+
+
+SILENT = st.lists(st.sampled_from(["the", "a", "it", "so", "that", "Please", "just", "very"]), max_size=4)
+
+
+@given(WORDS, st.lists(st.integers(0, 8), max_size=4), SILENT)
+def test_what_passes_has_the_same_form(words: list[str], places: list[int], silent: list[str]) -> None:
+    """Only entries of a question's form are looked at: another one that the guard lets pass would never be found."""
+    other = list(words)
+    for at, word in zip(places, silent, strict=False):
+        other.insert(at, word)
+    a, b = " ".join(words), " ".join(other)
+    if veto(a, b) is None:
+        assert form(a) == form(b)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "def f(x):", "What does `git reset` do?", "Tell me about the town. " * 60])
+def test_what_no_other_wording_can_pass_for_has_no_form(text: str) -> None:
+    assert form(text) is None
 
 
 @given(WORDS, st.sampled_from(["not", "never", "17", "Lisbon", "zebra", "`x`", "without"]), st.integers(0, 8))

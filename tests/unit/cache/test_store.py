@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ from tests.servers.qdrant import qdrant_over_rest
 from tests.unit.cache.events import NOON, Counted
 from workers.cache import store as module
 from workers.cache.entry import Entry, Vector, pack, unpack
-from workers.cache.scope import point_id
-from workers.cache.store import Search, Store, StoreMisfit, open_store
+from workers.cache.scope import form_id, point_id
+from workers.cache.store import Found, Search, Store, StoreMisfit, open_store
 from workers.outcomes import Unavailable
 
 DIM = 8
@@ -34,17 +34,21 @@ def vector(*head: float) -> Vector:
     return full / np.float32(np.linalg.norm(full))
 
 
-def entry(text: str, scope: str = "s", ttl_s: int = 60, content: str = "An answer.") -> Entry:
+def entry(text: str, scope: str = "s", form: str | None = "f", ttl_s: int = 60, content: str = "An answer.") -> Entry:
     at = int(NOON.timestamp())
     return Entry(
         point_id=point_id(scope, text), scope=scope, tenant="acme", user=None, text=text, content=content, finish_reason="stop",
-        tier="light", model="mini", usage=Usage(output_tokens=3), tokens=TokensAround(before=1, after=1),
-        created_at=at, expires_at=at + ttl_s,
+        form=None if form is None else form_id(scope, form), tier="light", model="mini", usage=Usage(output_tokens=3),
+        tokens=TokensAround(before=1, after=1), created_at=at, expires_at=at + ttl_s,
     )  # fmt: skip
 
 
-def search(head: Vector, scope: str = "s", threshold: float = 0.9) -> Search:
-    return Search(scope, head, threshold)
+def search(head: Vector, scope: str = "s", form: str = "f", threshold: float = 0.9) -> Search:
+    return Search(scope, form_id(scope, form), head, threshold)
+
+
+async def got(store: Store, ids: list[str], now: datetime) -> dict[str, Entry]:
+    return (await store.find(ids, (), now)).entries
 
 
 @asynccontextmanager
@@ -77,8 +81,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, counted: Counted
 async def test_what_is_put_is_got(store: Store) -> None:
     a, b = entry("a"), entry("b")
     assert await store.put([(a, vector(1)), (b, None)]) == 2
-    assert await store.get([a.point_id, b.point_id, point_id("s", "c")], NOON) == {a.point_id: a, b.point_id: b}
-    assert await store.get([], NOON) == {}
+    assert await got(store, [a.point_id, b.point_id, point_id("s", "c")], NOON) == {a.point_id: a, b.point_id: b}
+    assert await got(store, [], NOON) == {}
 
 
 async def test_neighbours_come_nearest_first_and_only_above_the_threshold(store: Store) -> None:
@@ -111,11 +115,27 @@ async def test_another_scope_is_never_found(store: Store) -> None:
     assert await store.search([search(vector(1), scope="ours")], NOON) == [[]]
 
 
-@pytest.mark.parametrize("crowd", [9, module.EMBEDDED_NEIGHBOURS[0] + 1, module.EMBEDDED_NEIGHBOURS[1] + 1])
+async def test_another_form_is_never_found(store: Store) -> None:
+    await store.put([(entry("a", form="theirs"), vector(1)), (entry("b", form=None), vector(1))])
+    assert await store.search([search(vector(1), form="ours")], NOON) == [[]]
+
+
+async def test_it_is_known_which_forms_have_entries(store: Store) -> None:
+    await store.put([(entry("a"), None), (entry("b"), None), (entry("short", form="g", ttl_s=1), None), (entry("c", form=None), None)])
+    f, g, unknown, theirs = form_id("s", "f"), form_id("s", "g"), form_id("s", "unknown"), form_id("theirs", "f")
+    for at, standing in ((0, {f, g}), (1, {f}), (60, set())):
+        found = await store.find([], [f, g, unknown, theirs], NOON + timedelta(seconds=at))
+        assert (found.entries, found.forms) == ({}, standing)
+    found = await store.find([entry("a").point_id], [g], NOON)
+    assert (set(found.entries), found.forms) == ({entry("a").point_id}, {g})
+
+
+@pytest.mark.parametrize("crowd", [4, module.NEIGHBOURS, module.FEW + 1])
 async def test_others_do_not_stand_in_the_way(store: Store, crowd: int) -> None:
     theirs = [(entry(str(n), scope="theirs"), vector(1)) for n in range(crowd)]
+    of_another_form = [(entry(f"other {n}", form="g"), vector(1)) for n in range(crowd)]
     expired = [(entry(str(n), ttl_s=1), vector(1)) for n in range(crowd)]
-    await store.put([*theirs, *expired, (entry("mine"), vector(1, 0.1))])
+    await store.put([*theirs, *of_another_form, *expired, (entry("mine"), vector(1, 0.1))])
     (hits,) = await store.search([search(vector(1))], NOON + timedelta(seconds=1))
     assert [hit.entry.text for hit in hits] == ["mine"]
 
@@ -140,11 +160,15 @@ async def test_expired_entries_are_not_found_and_swept(store: Store) -> None:
     await store.put([(short, vector(1)), (long, vector(1))])
     for at, texts in ((59.9, {"short", "long"}), (60, {"long"}), (61, set())):
         now = NOON + timedelta(seconds=at)
-        assert {e.text for e in (await store.get([short.point_id, long.point_id], now)).values()} == texts
+        assert {e.text for e in (await got(store, [short.point_id, long.point_id], now)).values()} == texts
         (hits,) = await store.search([search(vector(1))], now)
         assert {hit.entry.text for hit in hits} == texts
     await store.sweep(NOON + timedelta(seconds=60))
-    assert set(await store.get([short.point_id, long.point_id], NOON)) == {long.point_id}
+    assert set(await got(store, [short.point_id, long.point_id], NOON)) == {long.point_id}
+    (hits,) = await store.search([search(vector(1))], NOON)
+    assert [hit.entry.text for hit in hits] == ["long"]
+    await store.sweep(NOON + timedelta(seconds=61))
+    assert (await store.find([], [form_id("s", "f")], NOON)).forms == set()
 
 
 async def test_a_second_put_replaces_the_first(store: Store) -> None:
@@ -158,6 +182,7 @@ async def test_entries_outlive_the_process_that_wrote_them(tmp_path: Path, count
     async with opened(counted, tmp_path) as store:
         await store.put([(entry("a"), vector(1))])
     async with opened(counted, tmp_path) as store:
+        assert (await store.find([], [form_id("s", "f")], NOON)).forms == {form_id("s", "f")}
         (hits,) = await store.search([search(vector(1))], NOON)
         assert [hit.entry for hit in hits] == [entry("a")]
 
@@ -205,7 +230,7 @@ async def test_an_entry_of_another_shape_is_counted_and_left_alone(counted: Coun
     async with opened(counted) as store:
         await store.put([(entry("a"), vector(1))])
         await store._client.set_payload("answers", payload={"tier": "platinum"}, points=[entry("a").point_id])
-        assert await store.get([entry("a").point_id], NOON) == {}
+        assert await got(store, [entry("a").point_id], NOON) == {}
     assert counted == [("error", "unreadable_entry")]
 
 
@@ -253,7 +278,7 @@ async def server(answer: bytes | None) -> AsyncIterator[str]:
 
 
 async def finds_and_stores_nothing(store: Store) -> None:
-    assert await store.get([entry("a").point_id], NOON) == {}
+    assert await store.find([entry("a").point_id], [form_id("s", "f")], NOON) == Found({}, set())
     assert await store.search([search(vector(1))] * 2, NOON) == [[], []]
     assert await store.put([(entry("a"), vector(1))]) == 0
     await store.sweep(NOON)
@@ -307,7 +332,7 @@ async def test_a_server_gets_its_indexes_and_the_key(counted: Counted) -> None:
                 )
             assert "secret" not in repr(store)
             await store.close()
-        assert rest.indexes["scope"].is_tenant
+        assert rest.indexes["form"].type == models.KeywordIndexType.KEYWORD
         assert rest.indexes["expires_at"].range
         assert rest.api_keys == {"secret"}
     assert counted == []
@@ -324,26 +349,26 @@ async def test_two_workers_may_make_the_collection_at_once(counted: Counted) -> 
         await rest.engine.delete_collection("answers")
         await asyncio.gather(a.check(), b.check())
         await a.put([(entry("a"), vector(1))])
-        assert await b.get([entry("a").point_id], NOON) != {}
+        assert await got(b, [entry("a").point_id], NOON) != {}
     assert counted == []
 
 
 async def test_a_collection_that_was_dropped_is_made_again(counted: Counted) -> None:
     async with qdrant_over_rest() as rest, opened(counted, url=rest.url, timeout_s=10) as store:
         await rest.engine.delete_collection("answers")
-        assert await store.get([entry("a").point_id], NOON) == {}
+        assert await got(store, [entry("a").point_id], NOON) == {}
         assert counted == [("error", "http_404")]
         assert await store.put([(entry("a"), vector(1))]) == 1
-        assert await store.get([entry("a").point_id], NOON) != {}
+        assert await got(store, [entry("a").point_id], NOON) != {}
 
 
 async def test_a_collection_replaced_by_another_kind_is_an_empty_cache(counted: Counted) -> None:
     async with qdrant_over_rest() as rest, opened(counted, url=rest.url, timeout_s=10) as store:
         await rest.engine.delete_collection("answers")
-        await store.get([entry("a").point_id], NOON)
+        await got(store, [entry("a").point_id], NOON)
         await rest.engine.create_collection("answers", vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT))
         counted.clear()
-        assert await store.get([entry("a").point_id], NOON) == {}
+        assert await got(store, [entry("a").point_id], NOON) == {}
         assert counted == [("error", "misfit")]
         with pytest.raises(StoreMisfit, match="no vectors of ours"):
             await store.check()
