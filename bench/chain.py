@@ -152,11 +152,15 @@ async def _none(_: AsyncExitStack, _ledger: str, _api: str) -> Do:
     return do
 
 
-async def _commit(on_exit: AsyncExitStack, ledger: str, _api: str) -> Do:
-    """One row, in a statement that is a transaction."""
+async def _connect(on_exit: AsyncExitStack, ledger: str) -> asyncpg.Connection:
     connection = await asyncpg.connect(ledger.replace("+asyncpg", ""))
     on_exit.push_async_callback(connection.close)
-    await connection.execute("create table if not exists hop (id text)")
+    return connection
+
+
+async def _commit(on_exit: AsyncExitStack, ledger: str, _api: str) -> Do:
+    """One row, in a statement that is a transaction."""
+    connection = await _connect(on_exit, ledger)
 
     async def do(asked: dict[str, Any]) -> None:
         await connection.execute("insert into hop values ($1)", asked["request_id"])
@@ -223,6 +227,7 @@ async def main(bootstrap: str) -> None:
         on_exit.push_async_callback(asyncio.to_thread, fleet.close)
         await asyncio.to_thread(fleet.start, *STAGES, log_level="WARNING")
         bare = await on_exit.enter_async_context(hops(bootstrap, ["none"] * len(STAGES)))
+        await (await _connect(on_exit, url)).execute("create table hop (id text)")
         working = await on_exit.enter_async_context(hops(bootstrap, WORK, url, provider.url))
         chains = (bare, working, (name + "requests", name + "responses"))
         for chain in chains:
