@@ -27,6 +27,8 @@ class Rest:
     api_keys: set[str | None] = field(default_factory=set)
     deaf: bool = False
     """Answers searches as if they had no filter."""
+    searches: bool = True
+    """Else they fail."""
 
 
 def _result(value: Any, status: int = 200) -> web.Response:
@@ -77,6 +79,8 @@ async def qdrant_over_rest(port: int = 0) -> AsyncIterator[Rest]:
 
     @routes.post("/collections/{name}/points/query/batch")
     async def query(request: web.Request) -> web.Response:
+        if not rest.searches:
+            return _result(None, status=500)
         asked = models.QueryRequestBatch.model_validate(await request.json())
         if rest.deaf:
             asked.searches = [search.model_copy(update={"filter": None}) for search in asked.searches]

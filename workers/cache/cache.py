@@ -50,16 +50,17 @@ def make_cache(
         readers = [i for i in keys if events[i].plan.cache.read]
         at, budget = now(), store.budget()
 
-        ids = list(dict.fromkeys(keys[i].point_id for i in readers))
-        found = await store.find(ids, {f for i in readers if (f := keys[i].form) is not None}, at, budget)
+        stored = await store.get(list(dict.fromkeys(keys[i].point_id for i in readers)), at, budget)
         served: dict[int, Outcome] = {}
         for i in readers:
-            entry = found.entries.get(keys[i].point_id)
+            entry = stored.get(keys[i].point_id)
             if entry is not None and _is(entry, keys[i]) and _fits(entry, events[i].plan):
                 served[i] = _hit(events[i], "cache_exact", Hit(entry, 1.0))
                 observe("hit", "exact")
 
-        alike = {i: f for i in readers if i not in served and (f := keys[i].form) is not None and f in found.forms}
+        forms = {i: f for i in readers if i not in served and (f := keys[i].form) is not None}
+        standing = await store.standing(list(dict.fromkeys(forms.values())), at, budget)
+        alike = {i: f for i, f in forms.items() if f in standing}
         vectors = await _encoded({keys[i].text for i in alike})
         asking = [i for i in alike if keys[i].text in vectors]
         searches = [Search(keys[i].scope, alike[i], vectors[keys[i].text], events[i].plan.cache.candidate_threshold) for i in asking]

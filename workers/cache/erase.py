@@ -11,7 +11,8 @@ from pathlib import Path
 from qdrant_client import AsyncQdrantClient, models
 
 from schemas.types import user_digest
-from workers.cache.store import ERASE_S, Store, embedded
+from workers.cache.qdrant import embedded
+from workers.cache.store import ERASE_S, Store
 
 
 async def erase(*, url: str, api_key: str, path: Path | None, collection: str, tenant: str, user: str | None) -> int:

@@ -9,27 +9,20 @@ no such case: the collection is made when it is back.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import tempfile
-import threading
-import time
-import warnings
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from workers.cache.entry import Entry, Vector
+from workers.cache.qdrant import Budget, Failure, Qdrant, StoreMisfit, embedded
 from workers.outcomes import Unavailable
 
 T = TypeVar("T")
@@ -46,38 +39,8 @@ ERASE_S = 120.0
 """It may look at every entry there is."""
 EMBEDDED_MAX = 10_000
 """Entries of an embedded store, which looks at every one when it sweeps. A larger cache wants a server."""
-ROOM = 1 << 18
-"""Bytes that a directory must have room for at the start. One that fills later costs hits and nothing else."""
 FEW = 8
 """So many entries are read by their ids on the event loop: 0.3 ms."""
-
-
-class StoreMisfit(RuntimeError):
-    """The store cannot be used as it is set up. The text says which setting and what would be right."""
-
-
-class _Failure(Exception):
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Budget:
-    """How long one lookup may still wait for Qdrant, over all its calls. None: as long as it takes."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._left = seconds
-
-    @asynccontextmanager
-    async def spend(self) -> AsyncIterator[None]:
-        """Raises `TimeoutError` when it is used up."""
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(self._left):
-                yield
-        finally:
-            if self._left is not None:
-                self._left = max(self._left - (time.monotonic() - began), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +50,6 @@ class Search:
     """`scope.form_id`."""
     vector: Vector
     threshold: float
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    entries: dict[str, Entry]
-    """By their ids."""
-    forms: set[str]
-    """Those that entries stand under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,32 +75,6 @@ async def open_store(*, url: str, api_key: str, path: Path | None, collection: s
     return store
 
 
-def embedded(path: Path | None) -> AsyncQdrantClient:
-    """The engine in this process. `StoreMisfit`: another process holds the directory, or it cannot be used."""
-    if path is None:
-        return AsyncQdrantClient(location=":memory:")
-    with warnings.catch_warnings():
-        # qdrant-client leaves its lock file open when the lock is taken.
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            _room(path)
-            # One thread at a time uses it, but not always the same one.
-            return AsyncQdrantClient(path=str(path), force_disable_check_same_thread=True)
-        except RuntimeError as e:
-            held = "already accessed" in str(e)
-            why = "another process holds it, and only one may" if held else "it cannot be opened"
-        except OSError as e:
-            raise StoreMisfit(f"SCRIMP_QDRANT__PATH={path}: cannot be used: {e.strerror}") from e
-    raise StoreMisfit(f"SCRIMP_QDRANT__PATH={path}: {why}: use one process (`scrimp run all`) or a server (SCRIMP_QDRANT__URL)")
-
-
-def _room(path: Path) -> None:
-    """Raises `OSError` where entries could not be kept; the engine would open what is there and lose what comes."""
-    path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path) as file:
-        file.write(bytes(ROOM))
-
-
 def _filter(form: str, now: datetime) -> models.Filter:
     return models.Filter(
         must=[
@@ -163,16 +92,17 @@ class Store:
         self._dim = dim
         self._observe = observe
         self._timeout_s = timeout_s
+        self._qdrant = Qdrant(client, embedded=timeout_s is None)
+        self._run = self._qdrant.run
         self._ready = False
-        self._one_at_a_time = threading.Lock()
         self._of_form: dict[str, dict[str, int]] = {}
-        """Of an embedded store, which has no indexes: ids of a form's entries, and when each expires."""
+        """Of an embedded store, which has no indexes: ids of a form's entries, and when each expires. Changed on the event loop alone."""
 
     async def start(self) -> None:
         """Make the collection where it is missing. A server that is down is counted; a collection that does not fit: `StoreMisfit`."""
         try:
             await self._within(self._to_write(), self._ensure())
-        except _Failure as e:
+        except Failure as e:
             self._observe("error", e.reason)
 
     async def check(self) -> None:
@@ -180,49 +110,50 @@ class Store:
         try:
             await self._within(self._to_write(), self._ensure())
             await self._within(self._to_write(), self._run(self._client.get_collection(self._collection)))
-        except _Failure as e:
+        except Failure as e:
             raise Unavailable("qdrant", e.reason) from e
 
     async def close(self) -> None:
         await self._client.close()
 
     def budget(self) -> Budget:
-        """Of one lookup. An embedded store has none, since a thread cannot be cut short."""
+        """Of one lookup."""
         return Budget(self._timeout_s)
 
     def _to_write(self) -> Budget:
-        return Budget(None if self._timeout_s is None else WRITE_S)
+        return self._qdrant.budget(WRITE_S)
 
-    async def find(self, ids: Sequence[str], forms: Collection[str], now: datetime, budget: Budget | None = None) -> Found:
-        """The entries with these ids, and which of the forms have entries, none of them expired. Without a `budget`, it has one of its
-        own."""
-        if not ids and not forms:
-            return Found({}, set())
-        both = self._found_on_server if self._timeout_s is not None else self._found_embedded
+    async def get(self, ids: Sequence[str], now: datetime, budget: Budget | None = None) -> dict[str, Entry]:
+        """The entries with these ids that have not expired. Without a `budget`, it has one of its own."""
+        if not ids:
+            return {}
         try:
-            records, standing = await self._ask(budget or self.budget(), lambda c: both(c, ids, forms, now), brief=len(ids) <= FEW)
-        except _Failure as e:
+            records = await self._ask(
+                budget or self.budget(), lambda c: c.retrieve(self._collection, ids=list(ids), with_payload=True), brief=len(ids) <= FEW
+            )
+        except Failure as e:
             self._observe("error", e.reason)
-            return Found({}, set())
+            return {}
         entries = (self._entry(record.id, record.payload) for record in records)
-        return Found({entry.point_id: entry for entry in entries if entry is not None and entry.expires_at > now.timestamp()}, standing)
+        return {entry.point_id: entry for entry in entries if entry is not None and entry.expires_at > now.timestamp()}
 
-    async def _found_on_server(
-        self, client: AsyncQdrantClient, ids: Sequence[str], forms: Collection[str], now: datetime
-    ) -> tuple[list[models.Record], set[str]]:
-        async def standing() -> set[str]:
-            # A request without a query finds any: one is enough.
-            asked = [models.QueryRequest(filter=_filter(form, now), limit=1, with_payload=False) for form in forms]
-            answered = await client.query_batch_points(self._collection, requests=asked) if asked else ()
-            return {form for form, response in zip(forms, answered, strict=True) if response.points}
+    async def standing(self, forms: Sequence[str], now: datetime, budget: Budget | None = None) -> set[str]:
+        """Those of the forms that entries stand under which have not expired."""
+        if self._qdrant.embedded:
+            return {form for form in forms if any(until > now.timestamp() for until in self._of_form.get(form, {}).values())}
+        budget = budget or self.budget()
+        calls = [forms[i : i + SEARCHES_A_CALL] for i in range(0, len(forms), SEARCHES_A_CALL)]
+        return set[str]().union(*await asyncio.gather(*(self._standing(call, now, budget) for call in calls)))
 
-        return await asyncio.gather(client.retrieve(self._collection, ids=list(ids), with_payload=True), standing())
-
-    async def _found_embedded(
-        self, client: AsyncQdrantClient, ids: Sequence[str], forms: Collection[str], now: datetime
-    ) -> tuple[list[models.Record], set[str]]:
-        standing = {form for form in forms if any(until > now.timestamp() for until in [*self._of_form.get(form, {}).values()])}
-        return await client.retrieve(self._collection, ids=list(ids), with_payload=True), standing
+    async def _standing(self, forms: Sequence[str], now: datetime, budget: Budget) -> set[str]:
+        # A request without a query finds any that the filter lets through: one is enough.
+        requests = [models.QueryRequest(filter=_filter(form, now), limit=1, with_payload=False) for form in forms]
+        try:
+            answered = await self._ask(budget, lambda c: c.query_batch_points(self._collection, requests=requests))
+        except Failure as e:
+            self._observe("error", e.reason)
+            return set()
+        return {form for form, response in zip(forms, answered, strict=True) if response.points}
 
     async def search(self, searches: Sequence[Search], now: datetime, budget: Budget | None = None) -> list[list[Hit]]:
         """For each search its nearest entries of that very scope and form that have not expired, the nearest first, at most five."""
@@ -231,11 +162,11 @@ class Store:
         return [hits for answered in await asyncio.gather(*(self._search(call, now, budget) for call in calls)) for hits in answered]
 
     async def _search(self, searches: Sequence[Search], now: datetime, budget: Budget) -> list[list[Hit]]:
-        nearest = self._of_server if self._timeout_s is not None else self._of_embedded
+        nearest = self._of_embedded if self._qdrant.embedded else self._of_server
         few = sum(len(self._of_form.get(search.form, ())) for search in searches) <= FEW
         try:
             found = await self._ask(budget, lambda c: nearest(c, searches, now), brief=few)
-        except _Failure as e:
+        except Failure as e:
             self._observe("error", e.reason)
             return [[] for _ in searches]
         return [list(islice(self._hits(search.scope, points, now), NEIGHBOURS)) for search, points in zip(searches, found, strict=True)]
@@ -291,22 +222,23 @@ class Store:
                 for entry, vector in part
             ]
             try:
-                if self._timeout_s is None and await self._points() + len(part) > EMBEDDED_MAX:
-                    self._observe("error", "full")
-                    continue
+                if self._qdrant.embedded:
+                    if await self._points() + len(part) > EMBEDDED_MAX:
+                        self._observe("error", "full")
+                        continue
+                    self._file((entry.form, entry.point_id, entry.expires_at) for entry, _ in part)
                 await self._ask(self._to_write(), lambda c, points=points: c.upsert(self._collection, points=points, wait=True))  # type: ignore[misc]
-            except _Failure as e:
+            except Failure as e:
                 self._observe("error", e.reason)
                 continue
             stored += len(part)
-            if self._timeout_s is None:
-                self._file(entry for entry, _ in part)
         return stored
 
-    def _file(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            if entry.form is not None:
-                self._of_form.setdefault(entry.form, {})[entry.point_id] = entry.expires_at
+    def _file(self, entries: Iterable[tuple[str | None, str, int]]) -> None:
+        """Before they are stored: one that then is not costs an embedding, one that stands and is not filed costs its hits."""
+        for form, point_id, expires_at in entries:
+            if form is not None:
+                self._of_form.setdefault(form, {})[point_id] = expires_at
 
     async def sweep(self, now: datetime) -> None:
         """Delete what has expired."""
@@ -314,7 +246,7 @@ class Store:
         selector = models.FilterSelector(filter=expired)
         try:
             await self._ask(self._to_write(), lambda c: c.delete(self._collection, points_selector=selector, wait=True))
-        except _Failure as e:
+        except Failure as e:
             self._observe("error", e.reason)
             return
         left = ((form, {i: until for i, until in ids.items() if until > now.timestamp()}) for form, ids in self._of_form.items())
@@ -336,8 +268,8 @@ class Store:
             return found.count
 
         try:
-            return await self._within(Budget(None if self._timeout_s is None else ERASE_S), gone())
-        except _Failure as e:
+            return await self._within(self._qdrant.budget(ERASE_S), gone())
+        except Failure as e:
             raise Unavailable("qdrant", e.reason) from e
 
     def _entry(self, point_id: Any, payload: dict[str, Any] | None) -> Entry | None:
@@ -356,55 +288,18 @@ class Store:
                 await self._ensure()
             except StoreMisfit as e:
                 # Somebody replaced the collection while we ran: no reason to stop answering.
-                raise _Failure("misfit") from e
+                raise Failure("misfit") from e
             return await self._run(call(self._client), brief=brief)
 
         return await self._within(budget, ready_then_call())
 
     async def _within(self, budget: Budget, work: Coroutine[Any, Any, T]) -> T:
-        """The one place where an error of Qdrant becomes a `_Failure` with a reason fit for a metric."""
         try:
-            async with budget.spend():
-                return await work
-        except TimeoutError as e:
-            raise _Failure("timeout") from e
-        except UnexpectedResponse as e:
+            return await self._qdrant.within(budget, work)
+        except Failure as e:
             # A collection that was dropped is made again.
-            self._ready = self._ready and e.status_code != 404
-            raise _Failure(f"http_{e.status_code}") from e
-        except ResourceExhaustedResponse as e:
-            raise _Failure("http_429") from e
-        except (ApiException, OSError) as e:
-            raise _Failure("connection") from e
-        except (JSONDecodeError, AssertionError) as e:
-            # Not Qdrant's protocol (a proxy's page, say): the client asserts that an answer has a result.
-            raise _Failure("protocol") from e
-        except sqlite3.Error as e:
-            raise _Failure("storage") from e
-
-    async def _run(self, call: Coroutine[Any, Any, T], *, brief: bool = False) -> T:
-        """`brief`: a thread would cost an embedded store more than the call. While it is busy, the call waits in one all the same."""
-        if self._timeout_s is not None:
-            return await call
-        if brief and self._one_at_a_time.acquire(blocking=False):
-            try:
-                return self._finish(call)
-            finally:
-                self._one_at_a_time.release()
-        return await asyncio.to_thread(self._in_turn, call)
-
-    def _in_turn(self, call: Coroutine[Any, Any, T]) -> T:
-        with self._one_at_a_time:
-            return self._finish(call)
-
-    def _finish(self, call: Coroutine[Any, Any, T]) -> T:
-        # The embedded client computes inside its coroutines and never waits in them: one step ends each.
-        try:
-            call.send(None)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        raise RuntimeError("the embedded Qdrant client waited for something")
+            self._ready = self._ready and e.reason != "http_404"
+            raise
 
     async def _ensure(self) -> None:
         if self._ready:
@@ -420,10 +315,10 @@ class Store:
                 f"the Qdrant collection {self._collection} has {has}, the encoder gives {self._dim}: set another "
                 "SCRIMP_QDRANT__COLLECTION, or delete it"
             )
-        if self._timeout_s is not None:
-            await self._index()
+        if self._qdrant.embedded:
+            self._file(await self._run(self._stored()))
         else:
-            await self._run(self._read_forms())
+            await self._index()
         self._ready = True
 
     async def _create(self) -> None:
@@ -435,16 +330,14 @@ class Store:
             if e.status_code != 409:
                 raise
         except ValueError as e:
-            if self._timeout_s is not None or "already exists" not in str(e):
+            if not self._qdrant.embedded or "already exists" not in str(e):
                 raise
 
-    async def _read_forms(self) -> None:
-        """What another process has stored in the directory."""
+    async def _stored(self) -> list[tuple[str | None, str, int]]:
+        """What an earlier process has left in the directory."""
         records, _ = await self._client.scroll(self._collection, limit=EMBEDDED_MAX, with_payload=["form", "expires_at"])
-        for record in records:
-            match record.payload:
-                case {"form": str(form), "expires_at": int(until)}:
-                    self._of_form.setdefault(form, {})[str(record.id)] = until
+        places = ((record.payload or {}, str(record.id)) for record in records)
+        return [(place.get("form"), i, until) for place, i in places if isinstance(until := place.get("expires_at"), int)]
 
     async def _index(self) -> None:
         by_form = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)

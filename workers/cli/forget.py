@@ -77,7 +77,7 @@ def _left(left: Left) -> Iterator[str]:
 async def _cache(settings: Settings, person: Person) -> list[str]:
     """Why entries may be left."""
     from workers.cache.erase import erase
-    from workers.cache.store import StoreMisfit
+    from workers.cache.qdrant import StoreMisfit
     from workers.outcomes import Unavailable
 
     s = settings.qdrant

@@ -147,8 +147,9 @@ async def _cache_and_remember(
 ) -> dict[tuple[StageName, Lane], Deliver]:
     # The encoder brings onnxruntime along: only the cache stage imports it.
     from workers.cache.cache import make_cache
+    from workers.cache.qdrant import StoreMisfit
     from workers.cache.remember import make_remember
-    from workers.cache.store import StoreMisfit, open_store
+    from workers.cache.store import open_store
     from workers.encoder.encoder import open_encoder
 
     s = parts.settings
@@ -185,7 +186,7 @@ async def _cache_and_remember(
 
 
 async def _qdrant(store: Store) -> None:
-    from workers.cache.store import StoreMisfit
+    from workers.cache.qdrant import StoreMisfit
 
     try:
         await store.check()

@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from workers.cache import qdrant
 from workers.cache import store as module
-from workers.cache.store import Budget, Search
+from workers.cache.qdrant import Budget
+from workers.cache.store import Search
 
 
 async def test_what_one_call_takes_is_gone_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,8 +25,8 @@ async def test_what_one_call_takes_is_gone_for_the_next(monkeypatch: pytest.Monk
         return asyncio.timeout(None)
 
     ticks: Iterator[float] = iter([10.0, 10.02, 11.0, 11.03, 12.0, 12.0])
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    monkeypatch.setattr(module, "asyncio", SimpleNamespace(timeout=noted))
+    monkeypatch.setattr(qdrant, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    monkeypatch.setattr(qdrant, "asyncio", SimpleNamespace(timeout=noted))
     budget = Budget(0.03)
     for _ in range(3):
         async with budget.spend():
@@ -57,7 +59,8 @@ async def test_a_lookup_is_over_while_qdrant_still_thinks() -> None:
     client = module.AsyncQdrantClient(url=f"http://127.0.0.1:{port}", check_compatibility=False)
     store = module.Store(client, "c", 2, lambda event, why: errors.append((event, why)), 0.03)
     budget, now = store.budget(), datetime.now(UTC)
-    assert await store.find(["00000000-0000-0000-0000-000000000001"], ["f"], now, budget) == module.Found({}, set())
+    assert await store.get(["00000000-0000-0000-0000-000000000001"], now, budget) == {}
+    assert await store.standing(["f"] * 40, now, budget) == set()
     search = Search("s", "f", np.array([1.0, 0.0], np.float32), 0.9)
     assert await store.search([search] * 40, now, budget) == [[]] * 40
     assert set(errors) == {("error", "timeout")}

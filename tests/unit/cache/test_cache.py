@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from schemas import Classified, Document, Finished, Message, Missed, Params, TokensAround, Usage
+from tests.servers.qdrant import qdrant_over_rest
 from tests.unit.cache.events import Clock, Counted, answer, ask
 from workers.cache.cache import make_cache
 from workers.cache.entry import Vector, pack, unpack
@@ -357,6 +358,19 @@ async def test_a_failing_encoder_leaves_the_exact_answers(store: Store, clock: C
     assert isinstance(await stages.look(ask(RESET)), Finished)
     assert isinstance(await stages.look(ask(STEPS)), Missed)
     assert ("error", "encoder") in counted
+
+
+async def test_exact_answers_do_not_wait_for_the_search(encoder: Encoder, clock: Clock, counted: Counted) -> None:
+    async with qdrant_over_rest() as rest:
+        store = await open_store(url=rest.url, api_key="", path=None, collection="answers", dim=encoder.dim, timeout_s=5, observe=counted)
+        stages = Stages(store, encoder.encode, clock, counted)
+        await stages.through(ask(RESET))
+        rest.searches = False
+        exact, other = [inside(outcome) for outcome in await stages.cache([ask(RESET), ask(STEPS)])]
+        await store.close()
+    assert isinstance(exact, Finished)
+    assert isinstance(other, Missed)
+    assert ("error", "http_500") in counted
 
 
 async def test_without_qdrant_everything_is_a_miss(encoder: Encoder, clock: Clock, counted: Counted) -> None:

@@ -13,8 +13,9 @@ from tests.servers.qdrant import qdrant_over_rest
 from tests.unit.cache.events import NOON, Counted, answer, ask
 from workers.cache.cache import make_cache
 from workers.cache.erase import erase
+from workers.cache.qdrant import StoreMisfit
 from workers.cache.remember import make_remember
-from workers.cache.store import Store, StoreMisfit, open_store
+from workers.cache.store import Store, open_store
 from workers.outcomes import Emit, Unavailable
 
 ASKED = {

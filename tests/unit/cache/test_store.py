@@ -6,10 +6,12 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +24,9 @@ from tests.servers.qdrant import qdrant_over_rest
 from tests.unit.cache.events import NOON, Counted
 from workers.cache import store as module
 from workers.cache.entry import Entry, Vector, pack, unpack
+from workers.cache.qdrant import StoreMisfit
 from workers.cache.scope import form_id, point_id
-from workers.cache.store import Found, Search, Store, StoreMisfit, open_store
+from workers.cache.store import Search, Store, open_store
 from workers.outcomes import Unavailable
 
 DIM = 8
@@ -45,10 +48,6 @@ def entry(text: str, scope: str = "s", form: str | None = "f", ttl_s: int = 60, 
 
 def search(head: Vector, scope: str = "s", form: str = "f", threshold: float = 0.9) -> Search:
     return Search(scope, form_id(scope, form), head, threshold)
-
-
-async def got(store: Store, ids: list[str], now: datetime) -> dict[str, Entry]:
-    return (await store.find(ids, (), now)).entries
 
 
 @asynccontextmanager
@@ -81,8 +80,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, counted: Counted
 async def test_what_is_put_is_got(store: Store) -> None:
     a, b = entry("a"), entry("b")
     assert await store.put([(a, vector(1)), (b, None)]) == 2
-    assert await got(store, [a.point_id, b.point_id, point_id("s", "c")], NOON) == {a.point_id: a, b.point_id: b}
-    assert await got(store, [], NOON) == {}
+    assert await store.get([a.point_id, b.point_id, point_id("s", "c")], NOON) == {a.point_id: a, b.point_id: b}
+    assert await store.get([], NOON) == {}
 
 
 async def test_neighbours_come_nearest_first_and_only_above_the_threshold(store: Store) -> None:
@@ -124,10 +123,9 @@ async def test_it_is_known_which_forms_have_entries(store: Store) -> None:
     await store.put([(entry("a"), None), (entry("b"), None), (entry("short", form="g", ttl_s=1), None), (entry("c", form=None), None)])
     f, g, unknown, theirs = form_id("s", "f"), form_id("s", "g"), form_id("s", "unknown"), form_id("theirs", "f")
     for at, standing in ((0, {f, g}), (1, {f}), (60, set())):
-        found = await store.find([], [f, g, unknown, theirs], NOON + timedelta(seconds=at))
-        assert (found.entries, found.forms) == ({}, standing)
-    found = await store.find([entry("a").point_id], [g], NOON)
-    assert (set(found.entries), found.forms) == ({entry("a").point_id}, {g})
+        assert await store.standing([f, g, unknown, theirs], NOON + timedelta(seconds=at)) == standing
+    assert await store.standing([unknown] * 3 * module.SEARCHES_A_CALL + [g], NOON) == {g}
+    assert await store.standing([], NOON) == set()
 
 
 @pytest.mark.parametrize("crowd", [4, module.NEIGHBOURS, module.FEW + 1])
@@ -160,15 +158,38 @@ async def test_expired_entries_are_not_found_and_swept(store: Store) -> None:
     await store.put([(short, vector(1)), (long, vector(1))])
     for at, texts in ((59.9, {"short", "long"}), (60, {"long"}), (61, set())):
         now = NOON + timedelta(seconds=at)
-        assert {e.text for e in (await got(store, [short.point_id, long.point_id], now)).values()} == texts
+        assert {e.text for e in (await store.get([short.point_id, long.point_id], now)).values()} == texts
         (hits,) = await store.search([search(vector(1))], now)
         assert {hit.entry.text for hit in hits} == texts
     await store.sweep(NOON + timedelta(seconds=60))
-    assert set(await got(store, [short.point_id, long.point_id], NOON)) == {long.point_id}
+    assert set(await store.get([short.point_id, long.point_id], NOON)) == {long.point_id}
     (hits,) = await store.search([search(vector(1))], NOON)
     assert [hit.entry.text for hit in hits] == ["long"]
     await store.sweep(NOON + timedelta(seconds=61))
-    assert (await store.find([], [form_id("s", "f")], NOON)).forms == set()
+    assert await store.standing([form_id("s", "f")], NOON) == set()
+
+
+async def test_what_is_written_after_its_writer_has_gone_is_found(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    async with opened(counted) as store:
+        upsert = store._client.upsert
+
+        async def slow(*args: Any, **named: Any) -> Any:  # in a thread
+            loop.call_soon_threadsafe(begun.set)
+            assert go.wait(10)
+            return await upsert(*args, **named)
+
+        monkeypatch.setattr(store._client, "upsert", slow)
+        putting = asyncio.create_task(store.put([(entry("a"), vector(1))]))
+        await begun.wait()
+        putting.cancel()
+        await asyncio.gather(putting, return_exceptions=True)
+        go.set()
+        await store.check()  # has to wait for its turn
+        assert await store.standing([form_id("s", "f")], NOON) == {form_id("s", "f")}
+        (hits,) = await store.search([search(vector(1))], NOON)
+    assert [hit.entry for hit in hits] == [entry("a")]
 
 
 async def test_a_second_put_replaces_the_first(store: Store) -> None:
@@ -182,7 +203,7 @@ async def test_entries_outlive_the_process_that_wrote_them(tmp_path: Path, count
     async with opened(counted, tmp_path) as store:
         await store.put([(entry("a"), vector(1))])
     async with opened(counted, tmp_path) as store:
-        assert (await store.find([], [form_id("s", "f")], NOON)).forms == {form_id("s", "f")}
+        assert await store.standing([form_id("s", "f")], NOON) == {form_id("s", "f")}
         (hits,) = await store.search([search(vector(1))], NOON)
         assert [hit.entry for hit in hits] == [entry("a")]
 
@@ -230,7 +251,7 @@ async def test_an_entry_of_another_shape_is_counted_and_left_alone(counted: Coun
     async with opened(counted) as store:
         await store.put([(entry("a"), vector(1))])
         await store._client.set_payload("answers", payload={"tier": "platinum"}, points=[entry("a").point_id])
-        assert await got(store, [entry("a").point_id], NOON) == {}
+        assert await store.get([entry("a").point_id], NOON) == {}
     assert counted == [("error", "unreadable_entry")]
 
 
@@ -278,7 +299,8 @@ async def server(answer: bytes | None) -> AsyncIterator[str]:
 
 
 async def finds_and_stores_nothing(store: Store) -> None:
-    assert await store.find([entry("a").point_id], [form_id("s", "f")], NOON) == Found({}, set())
+    assert await store.get([entry("a").point_id], NOON) == {}
+    assert await store.standing([form_id("s", "f")], NOON) == set()
     assert await store.search([search(vector(1))] * 2, NOON) == [[], []]
     assert await store.put([(entry("a"), vector(1))]) == 0
     await store.sweep(NOON)
@@ -349,26 +371,26 @@ async def test_two_workers_may_make_the_collection_at_once(counted: Counted) -> 
         await rest.engine.delete_collection("answers")
         await asyncio.gather(a.check(), b.check())
         await a.put([(entry("a"), vector(1))])
-        assert await got(b, [entry("a").point_id], NOON) != {}
+        assert await b.get([entry("a").point_id], NOON) != {}
     assert counted == []
 
 
 async def test_a_collection_that_was_dropped_is_made_again(counted: Counted) -> None:
     async with qdrant_over_rest() as rest, opened(counted, url=rest.url, timeout_s=10) as store:
         await rest.engine.delete_collection("answers")
-        assert await got(store, [entry("a").point_id], NOON) == {}
+        assert await store.get([entry("a").point_id], NOON) == {}
         assert counted == [("error", "http_404")]
         assert await store.put([(entry("a"), vector(1))]) == 1
-        assert await got(store, [entry("a").point_id], NOON) != {}
+        assert await store.get([entry("a").point_id], NOON) != {}
 
 
 async def test_a_collection_replaced_by_another_kind_is_an_empty_cache(counted: Counted) -> None:
     async with qdrant_over_rest() as rest, opened(counted, url=rest.url, timeout_s=10) as store:
         await rest.engine.delete_collection("answers")
-        await got(store, [entry("a").point_id], NOON)
+        await store.get([entry("a").point_id], NOON)
         await rest.engine.create_collection("answers", vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT))
         counted.clear()
-        assert await got(store, [entry("a").point_id], NOON) == {}
+        assert await store.get([entry("a").point_id], NOON) == {}
         assert counted == [("error", "misfit")]
         with pytest.raises(StoreMisfit, match="no vectors of ours"):
             await store.check()
