@@ -32,8 +32,9 @@ class Connection(Protocol):
 class Transactions(Protocol):
     """Where they come from."""
 
-    async def run(self, work: Callable[[Connection], Awaitable[R]], *, reads_only: bool) -> R:
-        """What `work` returns, once it is committed. After an error, or when cancelled, nothing of it is."""
+    async def run(self, work: Callable[[Connection], Awaitable[R]], *, reads_only: bool, single: bool) -> R:
+        """What `work` returns, once it is committed. After an error, or when cancelled, nothing of it is. `single`: it is one statement, or
+        none."""
         ...
 
     async def close(self) -> None: ...
@@ -53,7 +54,7 @@ class SqliteTransactions:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def run(self, work: Callable[[Connection], Awaitable[R]], *, reads_only: bool) -> R:
+    async def run(self, work: Callable[[Connection], Awaitable[R]], *, reads_only: bool, single: bool) -> R:  # noqa: ARG002
         async with self._engine.connect() as connection:
             if reads_only:
                 await connection.execution_options(reads_only=True)

@@ -171,10 +171,15 @@ class Database:
     """A pool of connections."""
 
     def __init__(self, url: str, pool_size: int, timeout_s: float = TIMEOUT_S) -> None:
+        self.on_postgres = sa.make_url(url).get_backend_name() == "postgresql"
         self._transactions = _transactions(url, pool_size, timeout_s)
         self._timeout_s = timeout_s
 
-    async def transact(self, work: Callable[[Connection], Awaitable[R]], *, reads_only: bool = False) -> R:
+    async def single(self, work: Callable[[Connection], Awaitable[R]]) -> R:
+        """`transact` for work that is one statement or none: on PostgreSQL without the round trips of BEGIN and COMMIT."""
+        return await self.transact(work, single=True)
+
+    async def transact(self, work: Callable[[Connection], Awaitable[R]], *, reads_only: bool = False, single: bool = False) -> R:
         """What `work` returns, once it is committed. `work` may run several times and must have no effect but in the database.
 
         Raises:
@@ -184,7 +189,7 @@ class Database:
             async with reaching():
                 try:
                     async with asyncio.timeout(self._timeout_s):
-                        return await self._transactions.run(work, reads_only=reads_only)
+                        return await self._transactions.run(work, reads_only=reads_only, single=single)
                 except REFUSALS as error:
                     if sqlstate(error) not in _RETRIED and not isinstance(error, asyncpg.InvalidCachedStatementError):
                         raise

@@ -17,12 +17,17 @@ from workers.ledger.connection import Connection
 from workers.ledger.database import TIMEOUT_S, Database
 from workers.ledger.end import end_batch
 from workers.ledger.open import Forgotten, Lost, Seen, open_batch
+from workers.ledger.ordinary import grant_new, settle_reserved
 from workers.ledger.owner import Heartbeat, new_owner
-from workers.ledger.settle import settle_batch
+from workers.ledger.rows import key_of
+from workers.ledger.settle import AttemptKey, settle_batch
 from workers.ledger.sweep import CHUNK, find_lost, find_unpublished, mark_published, purge_chunk, write_off_lost
-from workers.ledger.types import Ask, Closed, Ending, Opened, Revised, Settled, Settlement
+from workers.ledger.types import Ask, Closed, Ending, Granted, Opened, Revised, Settled, Settlement
 from workers.ledger.watch import Watch
 from workers.outcomes import Unavailable
+
+UNCOUNTED = 100_000
+"""Kept at most: what is not settled, or elsewhere, stays in the set."""
 
 
 class Ledger:
@@ -51,6 +56,8 @@ class Ledger:
         self._beats = Database(url, 1, timeout_s=min(timeout_s, stale_s / 3))  # a beat that hangs is given up while another still helps
         self._heartbeat = Heartbeat(self._beats, self.owner, every_s=heartbeat_s, stale_s=stale_s)
         self._seen = Seen()
+        self._uncounted: set[AttemptKey] = set()
+        """Attempts that were granted here and that no budget counts, until they are settled. Only a shortcut."""
         self.watch = Watch(self._database, self.owner, stale_s)
 
     @property
@@ -87,6 +94,22 @@ class Ledger:
             raise RuntimeError("a ledger that is not started has no owner for its attempts")
         for ask in asks:
             _check_ask(ask)
+        new = await self._grant_new(asks)
+        answers = iter(await self._open([ask for n, ask in enumerate(asks) if n not in new]))
+        return [new.get(n) or next(answers) for n in range(len(asks))]
+
+    async def _grant_new(self, asks: list[Ask]) -> dict[int, Granted]:
+        """Their answers by place; of a request that is asked for twice, the first."""
+        if not self._database.on_postgres:
+            return {}
+        granted = await self._database.single(partial(grant_new, asks=asks, owner=self.owner, seen=self._seen)) if asks else set()
+        if len(self._uncounted) > UNCOUNTED:
+            self._uncounted.clear()
+        self._uncounted.update((*key, 1) for key in granted)
+        places = {key_of(ask.facts): n for n, ask in reversed(list(enumerate(asks)))}
+        return {places[key]: Granted(1, ()) for key in granted}
+
+    async def _open(self, asks: list[Ask]) -> list[Opened]:
         while asks:
             work = partial(open_batch, asks=asks, owner=self.owner, stale_s=self._stale_s, seen=self._seen)
             try:
@@ -110,7 +133,16 @@ class Ledger:
         for each in settlements:
             if not each.cost.is_finite() or each.cost < 0:
                 raise ValueError(f"{each.tenant}/{each.request_id}#{each.n}: a cost is zero or more dollars, not {each.cost}")
-        return await self._database.transact(partial(settle_batch, settlements=settlements)) if settlements else []
+        ordinary = [each for each in settlements if (each.tenant, each.request_id, each.n) in self._uncounted]
+        done = await self._database.single(partial(settle_reserved, settlements=ordinary)) if ordinary else {}
+        answers: dict[int, Settled] = {}
+        for n, each in enumerate(settlements):
+            self._uncounted.discard(key := (each.tenant, each.request_id, each.n))
+            if first := done.pop(key, None):
+                answers[n] = first
+        rest = [each for n, each in enumerate(settlements) if n not in answers]
+        others = iter(await self._database.transact(partial(settle_batch, settlements=rest)) if rest else ())
+        return [answers.get(n) or next(others) for n in range(len(settlements))]
 
     async def end(self, endings: list[Ending]) -> list[Closed]:
         """One answer an ending, in order. `Ending.state` may be called more than once.

@@ -153,9 +153,10 @@ async def open_batch(
             mine = {place.key: place.amount for place in of_one}
             for key, amount in mine.items():
                 counters[key].used += amount
-            attempt_row = _attempt(ask, row.id, answer.n, [counters[key].id for key in mine], now)
-            granted.append(attempt_row | {"worker": owner, "price_id": price_id})
-            transfers.append(Transfer(attempt_row["usage_ids"], Amount(attempt_row["reserved_usd"], ask.tokens), Amount()))
+            reserved = attempt_row(ask, n=answer.n, usage_ids=[counters[key].id for key in mine])
+            times = {"opened_at": now, "expires_at": now + timedelta(seconds=ask.ttl_s)}
+            granted.append(reserved | times | {"request": row.id, "worker": owner, "price_id": price_id})
+            transfers.append(Transfer(reserved["usage_ids"], Amount(reserved["reserved_usd"], ask.tokens), Amount()))
     if granted:
         await _RESERVE.execute(connection, pack_moves(transfers), pack(granted))
     return answers, {key: counter.id for key, counter in counters.items()}, {each for each in prices if each is not None}
@@ -263,7 +264,7 @@ def _refused(place: _Place, used: int, now: datetime, known: tuple[Attempt, ...]
 
 # ---- attempts
 
-_RESERVED: dict[str, type[TypeEngine[Any]] | TypeEngine[Any]] = {
+RESERVED: dict[str, type[TypeEngine[Any]] | TypeEngine[Any]] = {
     "request": sa.BigInteger,
     "n": sa.Integer,
     **dict.fromkeys(("worker", "tier", "model", "provider", "state", "price_id"), sa.Text),
@@ -271,12 +272,12 @@ _RESERVED: dict[str, type[TypeEngine[Any]] | TypeEngine[Any]] = {
     "usage_ids": Ids,
     **dict.fromkeys(("opened_at", "expires_at"), Instant),
 }
-_RESERVE = Together(MOVE, sa.insert(attempt).from_select(list(_RESERVED), sa.select(given(**_RESERVED))))
+_RESERVE = Together(MOVE, sa.insert(attempt).from_select(list(RESERVED), sa.select(given(**RESERVED))))
 
 
-def _attempt(ask: Ask, request: int, n: int, usage_ids: list[int], now: datetime) -> dict[str, Any]:
+def attempt_row(ask: Ask, *, n: int, usage_ids: list[int]) -> dict[str, Any]:
+    """The row of a reserved attempt, without whose it is, its price and its times."""
     return {
-        "request": request,
         "n": n,
         "seq": ask.seq,
         "tier": ask.tier,
@@ -286,8 +287,6 @@ def _attempt(ask: Ask, request: int, n: int, usage_ids: list[int], now: datetime
         "reserved_usd": to_units(ask.usd),
         "reserved_tokens": ask.tokens,
         "usage_ids": usage_ids,
-        "opened_at": now,
-        "expires_at": now + timedelta(seconds=ask.ttl_s),
     }
 
 
@@ -349,9 +348,14 @@ _ADD_PRICES = (
 )
 
 
+def price_of(ask: Ask) -> Mapping[str, Any] | None:
+    """The row of the price that it is asked at; None: nobody knows one."""
+    return None if ask.rates is None else price_row(ask.model, ask.provider, ask.rates)
+
+
 async def _add_prices(connection: Connection, asks: list[Ask], seen: Seen) -> list[str | None]:
     """The id of the price that each is asked at."""
-    rows = [None if ask.rates is None else price_row(ask.model, ask.provider, ask.rates) for ask in asks]
+    rows = [price_of(ask) for ask in asks]
     missing = {row["id"]: row for row in rows if row is not None and row["id"] not in seen.prices}
     if missing:
         await connection.execute(_ADD_PRICES, pack(missing.values()))

@@ -32,6 +32,7 @@ R = TypeVar("R")
 
 SERVER_SETTINGS = {
     "application_name": "scrimp",
+    "default_transaction_isolation": "read committed",  # after a lock, a new statement must see what the lock waited for
     # The verbs find every row by a key. Plans made while the tables were empty would scan them until the next ANALYZE.
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -44,7 +45,7 @@ _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClie
 """Of the driver, and of the event loop below it: uvloop raises `RuntimeError` at a write to a connection that was just reset."""
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
-_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # after a lock, a new statement must see what the lock waited for
+_BEGIN = "BEGIN"
 
 
 # ---- statements
@@ -119,11 +120,19 @@ class PostgresTransactions:
         self._idle: list[asyncpg.Connection] = []
         self._closed = False
 
-    async def run(self, work: Callable[[Connection], Awaitable[R]], *, reads_only: bool) -> R:  # noqa: ARG002 - readers lock nobody here
+    async def run(self, work: Callable[[Connection], Awaitable[R]], *, reads_only: bool, single: bool) -> R:  # noqa: ARG002 - readers lock nobody here
         async with self._places:
             raw = await self._take()
             usable = False
             try:
+                if single:  # the server begins and commits it
+                    try:
+                        result = await work(OnPostgres(raw))
+                    except asyncpg.PostgresError:
+                        usable = True
+                        raise
+                    usable = True
+                    return result
                 await raw.execute(_BEGIN)
                 try:
                     result = await work(OnPostgres(raw))

@@ -12,6 +12,7 @@ import operator
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert  # renders the same ON CONFLICT for SQLite
@@ -40,11 +41,11 @@ def key_of(facts: Facts) -> Key:
 
 # ---- requests
 
-_FACTS = ("tenant", "request_id", "body_hash", "feature", "user", "experiment", "lane", "purpose")
-_claims = given(**dict.fromkeys(_FACTS, sa.Text), created_at=Instant)
+FACTS = ("tenant", "request_id", "body_hash", "feature", "user", "experiment", "lane", "purpose")
+_claims = given(**dict.fromkeys(FACTS, sa.Text), created_at=Instant)
 _CLAIM = (
     insert(request)
-    .from_select([*_FACTS, "created_at"], sa.select(_claims).order_by(_claims.c.tenant, _claims.c.request_id))
+    .from_select([*FACTS, "created_at"], sa.select(_claims).order_by(_claims.c.tenant, _claims.c.request_id))
     .on_conflict_do_nothing(index_elements=["tenant", "request_id"])
     .returning(request.c.id, request.c.tenant, request.c.request_id, clock().label("now"))
 )
@@ -63,8 +64,12 @@ async def claim(connection: Connection, facts: Iterable[Facts]) -> Sequence[Row]
     first: dict[Key, Facts] = {}
     for each in facts:
         first.setdefault(key_of(each), each)
-    rows = [{name: getattr(f, name) for name in _FACTS} | {"created_at": f.created_at} for _, f in sorted(first.items())]
-    return await connection.execute(_CLAIM, pack(rows))
+    return await connection.execute(_CLAIM, pack(facts_row(f) for _, f in sorted(first.items())))
+
+
+def facts_row(facts: Facts) -> dict[str, Any]:
+    """What a request's row begins with."""
+    return {name: getattr(facts, name) for name in FACTS} | {"created_at": facts.created_at}
 
 
 async def lock(connection: Connection, keys: Collection[Key], *, with_bytes: bool = False) -> Sequence[Row]:

@@ -20,9 +20,9 @@ from workers.ledger.given import Together, clock, given, pack, pack_ids
 from workers.ledger.revision import revise
 from workers.ledger.rows import LOCK_AND_MOVE, Amount, Transfer, pack_answer, pack_moves, read_attempts, to_attempt
 from workers.ledger.tables import attempt, request
-from workers.ledger.types import Settled, Settlement, to_units
+from workers.ledger.types import Answer, Settled, Settlement, to_units
 
-Key = tuple[str, str, int]
+AttemptKey = tuple[str, str, int]
 """(tenant, request_id, n)"""
 _Change = tuple[Row, Settlement, Amount]
 """An attempt as it was, and what it becomes."""
@@ -51,7 +51,7 @@ _LOCK: sa.Select[Any] = (
 """Locks the requests by id and reads the attempts that are settled. They were granted before, so they are here; and each is locked as well,
 after its request, so that a lock that had to wait gives its newest version."""
 
-_SETTLED: dict[str, type[TypeEngine[Any]]] = {
+SETTLED: dict[str, type[TypeEngine[Any]]] = {
     "state": sa.Text,
     "cost": sa.BigInteger,
     "used_tokens": sa.BigInteger,
@@ -60,15 +60,20 @@ _SETTLED: dict[str, type[TypeEngine[Any]]] = {
     "estimated": sa.Boolean,
     **dict.fromkeys(Usage.model_fields, sa.BigInteger),
 }
-_changes = given(request=sa.BigInteger, n=sa.Integer, **_SETTLED, answer_from=sa.Integer, answer_size=sa.Integer)
-_answer = sa.func.substr(
-    sa.bindparam("answers", type_=sa.LargeBinary), _changes.c.answer_from, _changes.c.answer_size, type_=sa.LargeBinary
-)
+_changes = given(request=sa.BigInteger, n=sa.Integer, **SETTLED, answer_from=sa.Integer, answer_size=sa.Integer)
+
+
+def answer_of(changes: sa.FromClause) -> sa.ColumnElement[bytes]:
+    """Its part of the answers that come with the changes."""
+    answers = sa.bindparam("answers", type_=sa.LargeBinary)
+    return sa.func.substr(answers, changes.c.answer_from, changes.c.answer_size, type_=sa.LargeBinary)
+
+
 _BOOK = Together(
     LOCK_AND_MOVE,
     sa.update(attempt)
     .where(attempt.c.request == _changes.c.request, attempt.c.n == _changes.c.n)
-    .values({name: _changes.c[name] for name in _SETTLED} | {"answer": _answer, "settled_at": clock()}),
+    .values({name: _changes.c[name] for name in SETTLED} | {"answer": answer_of(_changes), "settled_at": clock()}),
 )
 
 
@@ -76,9 +81,9 @@ async def settle_batch(connection: Connection, settlements: list[Settlement]) ->
     keys = {(s.tenant, s.request_id, s.n) for s in settlements}
     found = await connection.execute(_LOCK, pack({"tenant": t, "request_id": r, "n": n} for t, r, n in keys))
     rows = {(row.tenant, row.request_id, row.n): row for row in found}
-    states: dict[Key, AttemptState] = {key: row.state for key, row in rows.items()}
+    states: dict[AttemptKey, AttemptState] = {key: row.state for key, row in rows.items()}
     booked = {key: Amount(row.cost, row.used_tokens) for key, row in rows.items()}
-    changed: dict[Key, _Change] = {}
+    changed: dict[AttemptKey, _Change] = {}
     transfers: list[Transfer] = []
     answers: list[Settled] = []
     for each in settlements:
@@ -97,7 +102,10 @@ async def settle_batch(connection: Connection, settlements: list[Settlement]) ->
         changed[key] = (row, each, amount)
         answers.append(Settled(before, overrun=amount.usd > reserved.usd or amount.tokens > reserved.tokens))
     if changed:
-        await _BOOK.execute(connection, pack_moves(transfers), _pack_changes(changed.values()))
+        changes = pack_changes(
+            ({"request": row.request, "n": row.n} | changes_of(each, amount), _kept(each, row)) for row, each, amount in changed.values()
+        )
+        await _BOOK.execute(connection, pack_moves(transfers), changes)
     await revise_ended(connection, {row.request for row, _, _ in changed.values() if row.ended_at is not None})
     return answers
 
@@ -106,34 +114,42 @@ def _amount(settlement: Settlement, reserved: Amount) -> Amount:
     """What it counts for: cut off is the worst case, not sent is nothing."""
     if settlement.state == "unconfirmed":
         return reserved
-    if settlement.state == "abandoned":
-        return Amount()
+    return Amount() if settlement.state == "abandoned" else amount_of(settlement)
+
+
+def _kept(settlement: Settlement, row: Row) -> Answer | None:
+    """Nobody will ask for the answer of an ended request, and the purge has perhaps been here already."""
+    return settlement.answer if settlement.state == "settled" and row.ended_at is None else None
+
+
+def amount_of(settlement: Settlement) -> Amount:
+    """What a call counts for whose cost is known."""
     return Amount(to_units(settlement.cost), settlement.usage.input_tokens + settlement.usage.output_tokens)
 
 
-def _pack_changes(changes: Iterable[_Change]) -> dict[str, Any]:
-    """The attempts' new values, and their answers one after another: JSON holds no bytes."""
+def changes_of(settlement: Settlement, amount: Amount) -> dict[str, Any]:
+    """The attempt's new values, by column; without the answer, which is bytes."""
+    usage = settlement.usage if settlement.state == "settled" else Usage()
+    return {
+        "state": settlement.state,
+        "cost": amount.usd,
+        "used_tokens": amount.tokens,
+        "verdict": settlement.verdict,
+        "outcome": settlement.outcome,
+        "estimated": settlement.estimated,
+        **{name: getattr(usage, name) for name in Usage.model_fields},
+    }
+
+
+def pack_changes(changes: Iterable[tuple[dict[str, Any], Answer | None]]) -> dict[str, Any]:
+    """The rows, and their answers one after another: JSON holds no bytes."""
     rows, answers, size = [], [], 0
-    for row, settlement, amount in changes:
-        known = settlement.state == "settled"
-        usage = settlement.usage if known else Usage()
-        values = {
-            "request": row.request,
-            "n": row.n,
-            "state": settlement.state,
-            "cost": amount.usd,
-            "used_tokens": amount.tokens,
-            "verdict": settlement.verdict,
-            "outcome": settlement.outcome,
-            "estimated": settlement.estimated,
-            **{name: getattr(usage, name) for name in Usage.model_fields},
-        }
-        # Nobody will ask for the answer of an ended request, and the purge has perhaps been here already.
-        if known and settlement.answer is not None and row.ended_at is None:
-            answers.append(pack_answer(settlement.answer))
-            values |= {"answer_from": size + 1, "answer_size": len(answers[-1])}
+    for row, answer in changes:
+        if answer is not None:
+            answers.append(pack_answer(answer))
+            row |= {"answer_from": size + 1, "answer_size": len(answers[-1])}
             size += len(answers[-1])
-        rows.append(values)
+        rows.append(row)
     return pack(rows) | {"answers": b"".join(answers)}
 
 

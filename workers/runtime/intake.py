@@ -184,6 +184,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             task.add_done_callback(self._done)
             self.progressed_at = time.monotonic()
 
+    async def until_free(self) -> None:
+        """Returns when another group could be started: what is polled then is worked on at once, and what came meanwhile is one poll."""
+        async with self._slots:
+            pass
+
     def _current(self, epoch: int) -> bool:
         return self._accepting and epoch == self._epoch
 
