@@ -28,6 +28,9 @@ from schemas import Saved, TokensAround, Usage
 from schemas.types import MICRO
 from workers.ledger.types import Attempt, Rates
 
+_MICROS = int(1 / MICRO)
+"""In a dollar."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
@@ -67,11 +70,12 @@ def figures(attempts: Sequence[Attempt], answering: Attempt | None, measure: Mea
         v0, v1, v2, v3 = Fraction(0), v4, v4, v4
     else:
         real = _price(measure.rates, measure.usage, Fraction(1))
-        original = _price(measure.rates, measure.usage, _stretch(measure.tokens))
+        stretch = _stretch(measure.tokens)
+        original = real if stretch == 1 else _price(measure.rates, measure.usage, stretch)
         v3 = v4 + real - Fraction(answering.cost) if answering and measure.batch else v4
         v2 = v3 + original - real if answering else v3
         v1 = v2 if answering else v2 + original
-        v0 = _price(reference, measure.usage, _stretch(measure.tokens)) if reference else v1
+        v0 = _price(reference, measure.usage, stretch) if reference else v1
     baseline, answered, uncached, compressed, cost = map(_to_micros, (v0, v1, v2, v3, v4))
     return Figures(
         cost=cost,
@@ -100,4 +104,4 @@ def _total(costs: Iterable[Decimal]) -> Fraction:
 
 
 def _to_micros(dollars: Fraction) -> Decimal:
-    return round(dollars / Fraction(MICRO)) * MICRO  # round() of a Fraction is half-even
+    return round(dollars * _MICROS) * MICRO  # round() of a Fraction is half-even

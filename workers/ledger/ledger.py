@@ -16,8 +16,8 @@ from schemas import UNCLAIMED
 from workers.ledger.connection import Connection
 from workers.ledger.database import TIMEOUT_S, Database
 from workers.ledger.end import end_batch
-from workers.ledger.open import Forgotten, Lost, Seen, open_batch
-from workers.ledger.ordinary import grant_new, settle_reserved
+from workers.ledger.open import Forgotten, Lost, Seen, add_prices, open_batch
+from workers.ledger.ordinary import candidates, grant_new, settle_reserved
 from workers.ledger.owner import Heartbeat, new_owner
 from workers.ledger.rows import key_of
 from workers.ledger.settle import AttemptKey, settle_batch
@@ -99,10 +99,13 @@ class Ledger:
         return [new.get(n) or next(answers) for n in range(len(asks))]
 
     async def _grant_new(self, asks: list[Ask]) -> dict[int, Granted]:
-        """Their answers by place; of a request that is asked for twice, the first."""
-        if not self._database.on_postgres:
+        """The ordinary ones among them: their answers, by place."""
+        new = candidates(asks) if self._database.on_postgres else {}
+        if not new:
             return {}
-        granted = await self._database.single(partial(grant_new, asks=asks, owner=self.owner, seen=self._seen)) if asks else set()
+        prices = await self._database.single(partial(add_prices, asks=new.values(), seen=self._seen))
+        self._seen.add({}, {each for each in prices if each is not None})
+        granted = await self._database.single(partial(grant_new, asks=new.values(), owner=self.owner))
         if len(self._uncounted) > UNCOUNTED:
             self._uncounted.clear()
         self._uncounted.update((*key, 1) for key in granted)
@@ -133,16 +136,23 @@ class Ledger:
         for each in settlements:
             if not each.cost.is_finite() or each.cost < 0:
                 raise ValueError(f"{each.tenant}/{each.request_id}#{each.n}: a cost is zero or more dollars, not {each.cost}")
-        ordinary = [each for each in settlements if (each.tenant, each.request_id, each.n) in self._uncounted]
-        done = await self._database.single(partial(settle_reserved, settlements=ordinary)) if ordinary else {}
-        answers: dict[int, Settled] = {}
-        for n, each in enumerate(settlements):
-            self._uncounted.discard(key := (each.tenant, each.request_id, each.n))
-            if first := done.pop(key, None):
-                answers[n] = first
-        rest = [each for n, each in enumerate(settlements) if n not in answers]
+        new = await self._settle_reserved(settlements)
+        rest = [each for n, each in enumerate(settlements) if n not in new]
         others = iter(await self._database.transact(partial(settle_batch, settlements=rest)) if rest else ())
-        return [answers.get(n) or next(others) for n in range(len(settlements))]
+        return [new.get(n) or next(others) for n in range(len(settlements))]
+
+    async def _settle_reserved(self, settlements: list[Settlement]) -> dict[int, Settled]:
+        """The ordinary ones among them: their answers, by place."""
+        places: dict[AttemptKey, int] = {}
+        for n, each in enumerate(settlements):
+            if each.state == "settled" and (key := (each.tenant, each.request_id, each.n)) in self._uncounted:
+                places.setdefault(key, n)
+        if not places:
+            return {}
+        ordinary = {key: settlements[n] for key, n in places.items()}
+        settled = await self._database.single(partial(settle_reserved, settlements=ordinary))
+        self._uncounted -= ordinary.keys()
+        return {places[key]: answer for key, answer in settled.items()}
 
     async def end(self, endings: list[Ending]) -> list[Closed]:
         """One answer an ending, in order. `Ending.state` may be called more than once.

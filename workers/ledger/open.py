@@ -7,7 +7,7 @@ A reserved attempt whose owner is lost is first written off as unconfirmed, in a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
@@ -136,7 +136,7 @@ async def open_batch(
         Lost, Forgotten: see there; the caller acts on it and calls again.
     """
     requests, now = await _load(connection, asks, stale_s)
-    prices = await _add_prices(connection, asks, seen)
+    prices = await add_prices(connection, asks, seen)
     places = [_places(ask, now) for ask in asks]
     counters = await _lock_counters(connection, {place.key for of_one in places for place in of_one}, seen)
     answers: list[Opened] = []
@@ -353,8 +353,8 @@ def price_of(ask: Ask) -> Mapping[str, Any] | None:
     return None if ask.rates is None else price_row(ask.model, ask.provider, ask.rates)
 
 
-async def _add_prices(connection: Connection, asks: list[Ask], seen: Seen) -> list[str | None]:
-    """The id of the price that each is asked at."""
+async def add_prices(connection: Connection, asks: Iterable[Ask], seen: Seen) -> list[str | None]:
+    """The id of the price that each is asked at, which is stored then."""
     rows = [price_of(ask) for ask in asks]
     missing = {row["id"]: row for row in rows if row is not None and row["id"] not in seen.prices}
     if missing:

@@ -7,15 +7,14 @@ answer, untouched, and the caller asks the verbs in `open.py` and `settle.py`, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from workers.ledger.connection import Connection
 from workers.ledger.given import clock, given, pack
-from workers.ledger.open import RESERVED, Seen, attempt_row, price_of
+from workers.ledger.open import RESERVED, attempt_row, price_of
 from workers.ledger.rows import FACTS, Key, facts_row, key_of
 from workers.ledger.settle import SETTLED, AttemptKey, amount_of, answer_of, changes_of, pack_changes
 from workers.ledger.tables import Instant, attempt, request
@@ -52,17 +51,23 @@ _reserved = (
 _GRANT_NEW = sa.select(_claimed.c.tenant, _claimed.c.request_id).add_cte(_reserved)
 
 
-async def grant_new(connection: Connection, asks: Iterable[Ask], *, owner: str, seen: Seen) -> set[Key]:
-    """Claim the requests that are new, with their first attempt reserved; which they are."""
-    rows: dict[Key, dict[str, Any]] = {}
+def candidates(asks: Iterable[Ask]) -> dict[Key, Ask]:
+    """Those that are for the first attempt of a request and that no budget counts; of several of a request the first."""
+    first: dict[Key, Ask] = {}
+    for ask in asks:
+        first.setdefault(key_of(ask.facts), ask)
+    return {key: ask for key, ask in first.items() if not (ask.holds or ask.after) and ask.max_attempts > 0}
+
+
+async def grant_new(connection: Connection, asks: Iterable[Ask], *, owner: str) -> set[Key]:
+    """Claim the requests that are new, with their first attempt reserved; which they are. `asks` are `candidates`, and their prices are
+    stored."""
+    rows = []
     for ask in asks:
         price = price_of(ask)
-        if ask.holds or ask.after or ask.max_attempts < 1 or key_of(ask.facts) in rows or (price and price["id"] not in seen.prices):
-            continue
         reserved = attempt_row(ask, n=1, usage_ids=[]) | {"worker": owner, "price_id": price and price["id"]}
-        asked = {"deadline_at": ask.facts.deadline_at, "ttl_s": ask.ttl_s}
-        rows[key_of(ask.facts)] = facts_row(ask.facts) | reserved | asked
-    return {(tenant, request_id) for tenant, request_id in await connection.execute(_GRANT_NEW, pack(rows.values()))} if rows else set()
+        rows.append(facts_row(ask.facts) | reserved | {"deadline_at": ask.facts.deadline_at, "ttl_s": ask.ttl_s})
+    return {(tenant, request_id) for tenant, request_id in await connection.execute(_GRANT_NEW, pack(rows))}
 
 
 _booked = given(tenant=sa.Text, request_id=sa.Text, n=sa.Integer, **SETTLED, answer_from=sa.Integer, answer_size=sa.Integer)
@@ -91,17 +96,15 @@ _SETTLE_RESERVED = (
 that was written off."""
 
 
-async def settle_reserved(connection: Connection, settlements: Iterable[Settlement]) -> dict[AttemptKey, Settled]:
-    """Settle those that say what the call cost, whose attempt is reserved and in no counter, and whose request has not ended."""
-    of = {(each.tenant, each.request_id, each.n): each for each in reversed(list(settlements)) if each.state == "settled"}
-    if not of:
-        return {}
-    amounts = {key: amount_of(each) for key, each in of.items()}
+async def settle_reserved(connection: Connection, settlements: Mapping[AttemptKey, Settlement]) -> dict[AttemptKey, Settled]:
+    """Settle those whose attempt is reserved and in no counter, and whose request has not ended. All say what their call cost."""
+    amounts = {key: amount_of(each) for key, each in settlements.items()}
     changes = (
-        ({"tenant": key[0], "request_id": key[1], "n": key[2]} | changes_of(each, amounts[key]), each.answer) for key, each in of.items()
+        ({"tenant": key[0], "request_id": key[1], "n": key[2]} | changes_of(each, amounts[key]), each.answer)
+        for key, each in settlements.items()
     )
-    done = {}
+    settled = {}
     for tenant, request_id, n, usd, tokens in await connection.execute(_SETTLE_RESERVED, pack_changes(changes)):
         amount = amounts[tenant, request_id, n]
-        done[tenant, request_id, n] = Settled("reserved", overrun=amount.usd > usd or amount.tokens > tokens)
-    return done
+        settled[tenant, request_id, n] = Settled("reserved", overrun=amount.usd > usd or amount.tokens > tokens)
+    return settled

@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -13,15 +15,18 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas import CostRecord
 from tests.unit.ledger.conftest import Start
 from tests.unit.ledger.scenario import ask, counters, dollars, drift, ending, execute, hold, settlement, silence
 from workers.ledger.connection import Connection
 from workers.ledger.database import Database, make_engine
+from workers.ledger.end import end_batch
 from workers.ledger.ledger import Ledger
+from workers.ledger.open import Seen, open_batch
 from workers.ledger.settle import settle_batch
 from workers.ledger.sweep import write_off_lost
-from workers.ledger.tables import budget_usage, request
-from workers.ledger.types import Answer, Answered, Granted, Settled, Stored
+from workers.ledger.tables import attempt, budget_usage, request
+from workers.ledger.types import Answer, Answered, Granted, Held, Settled, Stored
 
 ACME = '{"tenant": "acme"}'
 BUDGETS = (hold("10"), hold(1000))
@@ -85,6 +90,37 @@ async def test_a_settlement_that_waited_for_another_of_its_attempt_is_a_repeat(l
     first, second = settlement("r", cost="0.25"), settlement("r", cost="0.75")
     assert await after(engine, lambda c: settle_batch(c, [first]), ledger.settle([second])) == [Settled("settled", overrun=False)]
     assert (await counters(url))[ACME, "usd", "month"] == (0, dollars("0.25"))
+
+
+async def test_a_settlement_that_no_budget_counts_sees_the_same(ledger: Ledger, url: str, engine: AsyncEngine) -> None:
+    await ledger.open([ask("written off", "1"), ask("repeated")])
+    await silence(url, ledger)
+    lost = await request_id(engine, "written off")
+    late = settlement("written off", cost="0.25")
+    settled = await after(engine, lambda c: write_off_lost(c, [lost], 600.0), ledger.settle([late]))
+    assert settled == [Settled("unconfirmed", overrun=False)]
+    first, second = settlement("repeated", cost="0.25"), settlement("repeated", cost="0.75")
+    assert await after(engine, lambda c: settle_batch(c, [first]), ledger.settle([second])) == [Settled("settled", overrun=False)]
+    rows = await execute(engine, sa.select(attempt.c.cost, attempt.c.state))
+    assert [(row.cost, row.state) for row in rows] == [(dollars("0.25"), "settled")] * 2
+
+
+async def test_a_settlement_of_a_request_that_ended_meanwhile_is_revised(ledger: Ledger, engine: AsyncEngine) -> None:
+    await ledger.open([ask("r", "1")])
+    late = ledger.settle([settlement("r", cost="0.25")])
+    settled = await after(engine, lambda c: end_batch(c, [ending("r")], stale_s=600.0), late)
+    assert settled == [Settled("reserved", overrun=False)]
+    (revised,) = await ledger.sweep()
+    assert CostRecord.model_validate_json(revised.cost_record).cost_usd == Decimal("0.25")
+
+
+async def test_who_claims_a_request_that_another_is_claiming_is_held(start: Start, url: str, engine: AsyncEngine) -> None:
+    one, other = await start("one"), await start("other")
+    claimed = partial(open_batch, asks=[ask("r")], owner=one.owner, stale_s=600.0, seen=Seen())
+    held, granted = await after(engine, claimed, other.open([ask("r"), ask("mine")]))
+    assert isinstance(held, Held)
+    assert granted == Granted(1, ())
+    assert len(await execute(url, sa.select(attempt))) == 2
 
 
 async def test_a_counter_that_was_moved_meanwhile_is_added_to(ledger: Ledger, url: str, engine: AsyncEngine) -> None:
@@ -157,12 +193,12 @@ async def test_nobody_deadlocks_over_the_counters_that_are_shared(start: Start, 
 
 
 @contextmanager
-def statements() -> Iterator[list[str]]:
-    """Those that are sent meanwhile, by anybody, beside BEGIN and COMMIT. PostgreSQL's are seen at the driver, SQLite's at the engine."""
+def statements(beside: tuple[str, ...] = ("BEGIN", "COMMIT")) -> Iterator[list[str]]:
+    """Those that are sent meanwhile, by anybody, beside these. PostgreSQL's are seen at the driver, SQLite's at the engine."""
     sent: list[str] = []
 
     def note(text: str) -> None:
-        if not text.startswith(("BEGIN", "COMMIT")):
+        if not text.startswith(beside):
             sent.append(text)
 
     def noted(method: Any) -> Any:
@@ -206,3 +242,15 @@ async def test_a_verb_takes_few_round_trips_whatever_the_size_of_its_batch(ledge
     async with at_most(3):
         ended = await ledger.end([ending(each) for each in ids])
     assert all(isinstance(each, Stored) for each in ended)
+
+
+@pytest.mark.postgres
+async def test_without_budgets_a_call_takes_one_statement_before_it_and_one_after_it(start: Start, url: str) -> None:
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite has no round trips to save")
+    ledger = await start()
+    await ledger.open([ask("first")])
+    with statements(beside=()) as sent:
+        assert await ledger.open([ask("r")]) == [Granted(1, ())]
+        assert await ledger.settle([settlement("r")]) == [Settled("reserved", overrun=False)]
+    assert len(sent) == 2, sent

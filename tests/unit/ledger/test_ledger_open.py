@@ -151,6 +151,7 @@ async def test_the_same_id_of_another_tenant_is_another_request(ledger: Ledger) 
 async def test_no_call_starts_after_the_deadline(ledger: Ledger, url: str) -> None:
     assert await ledger.open([ask("r", "1", 1, hold("5"), seconds_left=-1)]) == [Late(())]
     assert await counters(url) == {(ACME, "usd", "month"): (0, 0)}
+    assert await ledger.open([ask("not counted", seconds_left=-1), ask("in time")]) == [Late(()), Granted(1, ())]
 
 
 async def test_an_answer_already_paid_goes_out_after_the_deadline(ledger: Ledger) -> None:
