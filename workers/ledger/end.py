@@ -20,14 +20,14 @@ from workers.ledger.sweep import write_off
 from workers.ledger.tables import request
 from workers.ledger.types import Books, Closed, Conflict, Ending, Statement, Stored, Used, to_units
 
-_ENDED = (
+ENDED = (
     *("status", "reason_code", "tier", "model", "source", "response", "cost_record", "ended_at", "revision", "published_revision"),
     *("cost", "unconfirmed", "baseline", "routing", "cache", "compression", "batch"),
 )
 _END = (
     sa.update(request)
     .where(request.c.id == sa.bindparam("of_request"))
-    .values({name: sa.bindparam(f"new_{name}", type_=request.c[name].type) for name in _ENDED})
+    .values({name: sa.bindparam(f"new_{name}", type_=request.c[name].type) for name in ENDED})
 )
 
 
@@ -62,7 +62,8 @@ async def end_batch(connection: Connection, endings: list[Ending], *, stale_s: f
         else:
             books = Books(tuple(map(to_attempt, attempts.get(row.id, ()))), now, revision=1)
             statement = ending.state(books)
-            changed.append(_values(ending, statement, books, row.id))
+            values = values_of(ending, statement, books)
+            changed.append({"of_request": row.id} | {f"new_{name}": value for name, value in values.items()})
             answers.append(Stored(statement.response, statement.cost_record, first=True))
             stored[key] = Stored(statement.response, statement.cost_record, first=False)
     if changed:
@@ -102,8 +103,9 @@ async def _attempts(connection: Connection, requests: list[int], now: datetime, 
     return attempts
 
 
-def _values(ending: Ending, statement: Statement, books: Books, request_id: int) -> dict[str, Any]:
-    values = {
+def values_of(ending: Ending, statement: Statement, books: Books) -> dict[str, Any]:
+    """What a request's row becomes, by column."""
+    return {
         "status": ending.status,
         "reason_code": ending.reason_code,
         "tier": ending.tier,
@@ -122,4 +124,3 @@ def _values(ending: Ending, statement: Statement, books: Books, request_id: int)
         "compression": to_units(statement.saved.compression),
         "batch": to_units(statement.saved.batch),
     }
-    return {"of_request": request_id} | {f"new_{name}": value for name, value in values.items()}

@@ -86,6 +86,12 @@ def pack(rows: Iterable[Mapping[str, Any]], parameter: str = "given") -> dict[st
     return {parameter: json.dumps(list(rows), ensure_ascii=False, default=_text)}
 
 
+def piece_of(rows: sa.FromClause, name: str, parameter: str) -> sa.ColumnElement[bytes]:
+    """A row's piece of the parameter that holds the bytes of all, for JSON has none: from its `name_from` on, `name_size` bytes."""
+    of = sa.bindparam(parameter, type_=sa.LargeBinary)
+    return sa.func.substr(of, rows.c[f"{name}_from"], rows.c[f"{name}_size"], type_=sa.LargeBinary)
+
+
 def pack_ids(ids: Iterable[int]) -> dict[str, str]:
     return pack({"id": each} for each in ids)
 

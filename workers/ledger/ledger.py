@@ -15,14 +15,14 @@ import sqlalchemy as sa
 from schemas import UNCLAIMED
 from workers.ledger.connection import Connection
 from workers.ledger.database import TIMEOUT_S, Database
-from workers.ledger.end import end_batch
+from workers.ledger.end import end_batch, values_of
 from workers.ledger.open import Forgotten, Lost, Seen, add_prices, open_batch
-from workers.ledger.ordinary import candidates, grant_new, settle_reserved
+from workers.ledger.ordinary import candidates, end_frozen, grant_new, read_frozen, settle_reserved
 from workers.ledger.owner import Heartbeat, new_owner
-from workers.ledger.rows import key_of
+from workers.ledger.rows import Key, key_of
 from workers.ledger.settle import AttemptKey, settle_batch
 from workers.ledger.sweep import CHUNK, find_lost, find_unpublished, mark_published, purge_chunk, write_off_lost
-from workers.ledger.types import Ask, Closed, Ending, Granted, Opened, Revised, Settled, Settlement
+from workers.ledger.types import Ask, Closed, Ending, Granted, Opened, Revised, Settled, Settlement, Stored
 from workers.ledger.watch import Watch
 from workers.outcomes import Unavailable
 
@@ -164,7 +164,25 @@ class Ledger:
         for each in endings:
             if each.reason_code in UNCLAIMED:
                 raise ValueError(f"{each.facts.key}: an ending with {each.reason_code} does not claim the id")
-        return await self._database.transact(partial(end_batch, endings=endings, stale_s=self._stale_s)) if endings else []
+        frozen = await self._end_frozen(endings)
+        rest = [each for n, each in enumerate(endings) if n not in frozen]
+        others = iter(await self._database.transact(partial(end_batch, endings=rest, stale_s=self._stale_s)) if rest else ())
+        return [frozen.get(n) or next(others) for n in range(len(endings))]
+
+    async def _end_frozen(self, endings: list[Ending]) -> dict[int, Stored]:
+        """The ordinary ones among them: their answers, by place."""
+        places: dict[Key, int] = {}
+        for n, each in enumerate(endings):
+            places.setdefault(key_of(each.facts), n)
+        answered = {key: endings[n] for key, n in places.items() if endings[n].source == "model"} if self._database.on_postgres else {}
+        if not answered:
+            return {}
+        found = await self._database.single(partial(read_frozen, endings=answered))
+        stated = {key: answered[key].state(books) for key, (_, books) in found.items()}
+        values = [{"id": id_} | values_of(answered[key], stated[key], books) for key, (id_, books) in found.items()]
+        ended = await self._database.single(partial(end_frozen, values=values)) if values else set()
+        new = {key: stated[key] for key, (id_, _) in found.items() if id_ in ended}
+        return {places[key]: Stored(each.response, each.cost_record, first=True) for key, each in new.items()}
 
     async def sweep(self) -> list[Revised]:
         """Write off the attempts whose owner is lost, and return the revisions that have not been published; call `published` with them

@@ -220,7 +220,7 @@ def _answer(
             return Granted(row.reserved.n, known)
         return Held(min(max((row.reserved.until - now).total_seconds(), HELD_S[0]), HELD_S[1]))
     sent = [a for a in known if a.state != "abandoned" and a.verdict is not None]
-    if any(a.verdict == "accepted" or a.n > ask.after for a in sent):
+    if any(a.verdict == "accepted" or a.n > ask.after for a in sent):  # `ordinary.read_frozen` counts on it: after this, nothing is granted
         return Answered(known)
     if sum(a.state != "abandoned" for a in known) >= ask.max_attempts:
         return Exhausted(known)

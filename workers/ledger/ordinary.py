@@ -1,24 +1,28 @@
-"""The ordinary case of `open` and of `settle` on PostgreSQL, in one statement each, which is a transaction by itself.
+"""The ordinary case of each verb on PostgreSQL, in statements that are a transaction each: three round trips are most of a verb's time.
 
-Ordinary is a new request whose call no budget counts, and the settlement of such a call while its request is under way: what has to be
-looked at fits in one statement's conditions, and three round trips less is most of a verb's time. Whatever else is asked is left out of the
-answer, untouched, and the caller asks the verbs in `open.py` and `settle.py`, where all the rules are. Errors are the database's own.
+`open`: a new request whose call no budget counts. `settle`: such a call while its request is under way. In both, all that has to be looked
+at fits in the conditions of one statement. `end`: a request with an accepted answer, and no call of it open or unconfirmed. Nobody changes
+its attempts any more, for `open` grants no other after an accepted one: they are read without a lock, and one statement ends the request if
+it has not ended meanwhile. Whatever else is asked is left out, untouched, and the caller asks the verbs in `open.py`, `settle.py` and
+`end.py`, where all the rules are. Errors are the database's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from workers.ledger.connection import Connection
-from workers.ledger.given import clock, given, pack
+from workers.ledger.connection import Connection, Row
+from workers.ledger.end import ENDED
+from workers.ledger.given import clock, given, pack, piece_of
 from workers.ledger.open import RESERVED, attempt_row, price_of
-from workers.ledger.rows import FACTS, Key, facts_row, key_of
-from workers.ledger.settle import SETTLED, AttemptKey, amount_of, answer_of, changes_of, pack_changes
-from workers.ledger.tables import Instant, attempt, request
-from workers.ledger.types import Ask, Settled, Settlement
+from workers.ledger.rows import FACTS, RATES, Key, facts_row, key_of, to_attempt
+from workers.ledger.settle import SETTLED, AttemptKey, amount_of, changes_of, pack_changes
+from workers.ledger.tables import Instant, attempt, price, request
+from workers.ledger.types import Ask, Books, Ending, Settled, Settlement
 
 _asks = given(**dict.fromkeys(FACTS, sa.Text), created_at=Instant, deadline_at=Instant, ttl_s=sa.Float, **RESERVED)
 _claimed = (
@@ -64,8 +68,8 @@ async def grant_new(connection: Connection, asks: Iterable[Ask], *, owner: str) 
     stored."""
     rows = []
     for ask in asks:
-        price = price_of(ask)
-        reserved = attempt_row(ask, n=1, usage_ids=[]) | {"worker": owner, "price_id": price and price["id"]}
+        rates = price_of(ask)
+        reserved = attempt_row(ask, n=1, usage_ids=[]) | {"worker": owner, "price_id": rates and rates["id"]}
         rows.append(facts_row(ask.facts) | reserved | {"deadline_at": ask.facts.deadline_at, "ttl_s": ask.ttl_s})
     return {(tenant, request_id) for tenant, request_id in await connection.execute(_GRANT_NEW, pack(rows))}
 
@@ -89,7 +93,7 @@ _SETTLE_RESERVED = (
         attempt.c.state == "reserved",
         sa.func.cardinality(attempt.c.usage_ids) == 0,
     )
-    .values({name: _booked.c[name] for name in SETTLED} | {"answer": answer_of(_booked), "settled_at": clock()})
+    .values({name: _booked.c[name] for name in SETTLED} | {"answer": piece_of(_booked, "answer", "answers"), "settled_at": clock()})
     .returning(_booked.c.tenant, _booked.c.request_id, _booked.c.n, attempt.c.reserved_usd, attempt.c.reserved_tokens)
 )
 """A request that ends meanwhile is locked by who ends it, and has ended when the lock is ours: then it is left out. The same for an attempt
@@ -108,3 +112,56 @@ async def settle_reserved(connection: Connection, settlements: Mapping[AttemptKe
         amount = amounts[tenant, request_id, n]
         settled[tenant, request_id, n] = Settled("reserved", overrun=amount.usd > usd or amount.tokens > tokens)
     return settled
+
+
+_keys = given(tenant=sa.Text, request_id=sa.Text)
+_UNDER_WAY = (
+    sa.select(attempt, *RATES, request.c.tenant, request.c.request_id, request.c.body_hash, clock().label("now"))
+    .select_from(_keys)
+    .join(request, (request.c.tenant == _keys.c.tenant) & (request.c.request_id == _keys.c.request_id))
+    .join(attempt, attempt.c.request == request.c.id)
+    .outerjoin(price, price.c.id == attempt.c.price_id)
+    .where(request.c.ended_at.is_(None))
+    .order_by(attempt.c.request, attempt.c.n)
+)
+
+
+async def read_frozen(connection: Connection, endings: Mapping[Key, Ending]) -> dict[Key, tuple[int, Books]]:
+    """Of those requests whose attempts nobody changes any more: the row's id, and the books. All were answered by a model."""
+    found: dict[Key, list[Row]] = {}
+    for row in await connection.execute(_UNDER_WAY, pack({"tenant": tenant, "request_id": id_} for tenant, id_ in endings)):
+        found.setdefault((row.tenant, row.request_id), []).append(row)
+    return {
+        key: (rows[0].request, Books(tuple(map(to_attempt, rows)), rows[0].now, revision=1))
+        for key, rows in found.items()
+        if rows[0].body_hash == endings[key].facts.body_hash
+        and all(row.state in ("settled", "abandoned") for row in rows)
+        and any(row.verdict == "accepted" for row in rows)
+    }
+
+
+_BYTES = ("response", "cost_record")
+_ended = given(
+    id=sa.BigInteger,
+    **{name: request.c[name].type for name in ENDED if name not in _BYTES},
+    **{f"{name}_{what}": sa.Integer for name in _BYTES for what in ("from", "size")},
+)
+_END_FROZEN = (
+    sa.update(request)
+    .where(request.c.id == _ended.c.id, request.c.ended_at.is_(None))
+    .values({name: piece_of(_ended, name, "bytes") if name in _BYTES else _ended.c[name] for name in ENDED})
+    .returning(request.c.id)
+)
+
+
+async def end_frozen(connection: Connection, values: Iterable[dict[str, Any]]) -> set[int]:
+    """End these requests by their rows' ids; which of them had not ended yet."""
+    rows, pieces, size = [], [], 0
+    for given_to_it in sorted(values, key=lambda each: each["id"]):  # the order in which all lock
+        row = dict(given_to_it)
+        for name in _BYTES:
+            pieces.append(row.pop(name))
+            row |= {f"{name}_from": size + 1, f"{name}_size": len(pieces[-1])}
+            size += len(pieces[-1])
+        rows.append(row)
+    return {id_ for (id_,) in await connection.execute(_END_FROZEN, pack(rows) | {"bytes": b"".join(pieces)})}

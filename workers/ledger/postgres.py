@@ -3,10 +3,10 @@
 A statement is compiled once, to a text that the driver keeps prepared. Values go in and come out as the driver has them: for the types of
 `tables.py` those are the Python values that SQLAlchemy would give, times in UTC.
 
-A connection is used again only after a COMMIT or ROLLBACK that the server has confirmed. Whatever else ends a transaction (it is cancelled,
-times out, the server goes away) closes the connection: a statement under way is called off, and the server rolls back. Once one is lost,
-the idle ones are closed as well, for they were probably lost with it. No error says a value: the server's details quote rows, and the
-driver's words about a value quote that.
+A connection is used again only after a COMMIT or ROLLBACK that the server has confirmed, or its answer to a statement that is a transaction
+by itself. Whatever else ends a transaction (it is cancelled, times out, the server goes away) closes the connection: a statement under way
+is called off, and the server rolls back. Once one is lost, the idle ones are closed as well, for they were probably lost with it. No error
+says a value: the server's details quote rows, and the driver's words about a value quote that.
 """
 
 from __future__ import annotations

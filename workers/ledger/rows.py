@@ -81,12 +81,9 @@ async def lock(connection: Connection, keys: Collection[Key], *, with_bytes: boo
 # ---- attempts
 
 _requests = given(id=sa.BigInteger)
+RATES = tuple(column for column in price.c if column.name not in ("id", "model", "provider"))
 _ATTEMPTS = (
-    sa.select(
-        attempt,
-        worker.c.beat,
-        *(column for column in price.c if column.name not in ("id", "model", "provider")),
-    )
+    sa.select(attempt, worker.c.beat, *RATES)
     .select_from(_requests)
     .join(attempt, attempt.c.request == _requests.c.id)
     .outerjoin(worker, worker.c.id == attempt.c.worker)

@@ -16,7 +16,7 @@ from sqlalchemy.types import TypeEngine
 from schemas import CostRecord, Usage
 from schemas.cost import AttemptState
 from workers.ledger.connection import Connection, Row
-from workers.ledger.given import Together, clock, given, pack, pack_ids
+from workers.ledger.given import Together, clock, given, pack, pack_ids, piece_of
 from workers.ledger.revision import revise
 from workers.ledger.rows import LOCK_AND_MOVE, Amount, Transfer, pack_answer, pack_moves, read_attempts, to_attempt
 from workers.ledger.tables import attempt, request
@@ -63,17 +63,11 @@ SETTLED: dict[str, type[TypeEngine[Any]]] = {
 _changes = given(request=sa.BigInteger, n=sa.Integer, **SETTLED, answer_from=sa.Integer, answer_size=sa.Integer)
 
 
-def answer_of(changes: sa.FromClause) -> sa.ColumnElement[bytes]:
-    """Its part of the answers that come with the changes."""
-    answers = sa.bindparam("answers", type_=sa.LargeBinary)
-    return sa.func.substr(answers, changes.c.answer_from, changes.c.answer_size, type_=sa.LargeBinary)
-
-
 _BOOK = Together(
     LOCK_AND_MOVE,
     sa.update(attempt)
     .where(attempt.c.request == _changes.c.request, attempt.c.n == _changes.c.n)
-    .values({name: _changes.c[name] for name in SETTLED} | {"answer": answer_of(_changes), "settled_at": clock()}),
+    .values({name: _changes.c[name] for name in SETTLED} | {"answer": piece_of(_changes, "answer", "answers"), "settled_at": clock()}),
 )
 
 

@@ -23,6 +23,8 @@ from workers.ledger.database import Database, make_engine
 from workers.ledger.end import end_batch
 from workers.ledger.ledger import Ledger
 from workers.ledger.open import Seen, open_batch
+from workers.ledger.ordinary import read_frozen
+from workers.ledger.rows import key_of
 from workers.ledger.settle import settle_batch
 from workers.ledger.sweep import write_off_lost
 from workers.ledger.tables import attempt, budget_usage, request
@@ -112,6 +114,31 @@ async def test_a_settlement_of_a_request_that_ended_meanwhile_is_revised(ledger:
     assert settled == [Settled("reserved", overrun=False)]
     (revised,) = await ledger.sweep()
     assert CostRecord.model_validate_json(revised.cost_record).cost_usd == Decimal("0.25")
+
+
+async def test_who_ends_a_request_that_another_ends_meanwhile_gives_what_that_one_stored(ledger: Ledger, engine: AsyncEngine) -> None:
+    await ledger.open([ask("r", "1")])
+    await ledger.settle([settlement("r", cost="0.25")])
+    (stored,) = await after(engine, lambda c: end_batch(c, [ending("r", "one")], stale_s=600.0), ledger.end([ending("r", "two")]))
+    assert isinstance(stored, Stored)
+    assert (stored.response, stored.first) == (b"one", False)
+
+
+async def test_only_a_request_whose_attempts_nobody_changes_any_more_is_read_without_a_lock(start: Start, url: str) -> None:
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer at a time, and every verb is that")
+    ledger = await start()
+    await ledger.open([ask(each) for each in ("accepted", "also cut off", "failed", "open", "of another body")])
+    cut_off = settlement("also cut off", state="unconfirmed", verdict="error", answer=None)
+    failed = settlement("failed", verdict="error", answer=None)
+    await ledger.settle([settlement("accepted"), cut_off, failed, settlement("of another body")])
+    await ledger.open([ask("also cut off", after=1)])
+    await ledger.settle([settlement("also cut off", n=2)])
+    asked = [*(ending(each) for each in ("accepted", "also cut off", "failed", "open", "unknown")), ending("of another body", body="x")]
+    database = Database(url, 1)
+    found = await database.single(partial(read_frozen, endings={key_of(each.facts): each for each in asked}))
+    await database.close()
+    assert list(found) == [("acme", "accepted")]
 
 
 async def test_who_claims_a_request_that_another_is_claiming_is_held(start: Start, url: str, engine: AsyncEngine) -> None:
@@ -245,7 +272,8 @@ async def test_a_verb_takes_few_round_trips_whatever_the_size_of_its_batch(ledge
 
 
 @pytest.mark.postgres
-async def test_without_budgets_a_call_takes_one_statement_before_it_and_one_after_it(start: Start, url: str) -> None:
+async def test_without_budgets_a_request_takes_four_statements_and_no_more(start: Start, url: str) -> None:
+    """One before the call, one after it, and two for its ending, of which none waits for a COMMIT."""
     if url.startswith("sqlite"):
         pytest.skip("SQLite has no round trips to save")
     ledger = await start()
@@ -253,4 +281,5 @@ async def test_without_budgets_a_call_takes_one_statement_before_it_and_one_afte
     with statements(beside=()) as sent:
         assert await ledger.open([ask("r")]) == [Granted(1, ())]
         assert await ledger.settle([settlement("r")]) == [Settled("reserved", overrun=False)]
-    assert len(sent) == 2, sent
+        assert isinstance((await ledger.end([ending("r")]))[0], Stored)
+    assert len(sent) == 4, sent
