@@ -3,8 +3,8 @@
 All are separate processes on the same broker, fed at the same rate, in alternating rounds of one run. A hop reads a record and writes it
 on. A stage does its work as well: parse, classify, look in the cache, compress, reserve in the ledger, call over HTTP, settle, price; and
 beside that each answer is embedded and stored for the cache. A hop is aiokafka as it comes, with the product's acknowledgements and
-idempotence; the stages run with the timers that ship, not with the short ones of the tests. Every question is a new one of ordinary words
-and length, so that none may be served from the cache: one that is stops the benchmark.
+idempotence; the stages run with the timers that ship, not with the short ones of the tests, and each is started by itself. Every question
+is a new one of ordinary words and length, so that none may be served from the cache: one that is stops the benchmark.
 
 A third chain tells what the hardware takes of that: its hops do, in the same places, one commit, one call, one commit and one commit, and
 nothing else (`WORK`). What the stages need beyond it is ours.
@@ -223,7 +223,7 @@ async def main(bootstrap: str) -> None:
         provider = Provider(folder)
         on_exit.push_async_callback(asyncio.to_thread, provider.close)
         await asyncio.to_thread(provider.start)
-        fleet = Fleet(Broker(bootstrap, "given"), name, PARTITIONS, url, provider, bundled(), folder, SHIPPED)
+        fleet = Fleet(Broker(bootstrap, "given"), name, PARTITIONS, url, provider, bundled(), folder, SHIPPED, forked=False)
         on_exit.push_async_callback(asyncio.to_thread, fleet.close)
         await asyncio.to_thread(fleet.start, *STAGES, log_level="WARNING")
         bare = await on_exit.enter_async_context(hops(bootstrap, ["none"] * len(STAGES)))
