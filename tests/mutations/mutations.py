@@ -91,7 +91,7 @@ MUTATIONS: Mapping[str, Mutation] = {
     ),
     "settle-without-answer": Mutation(
         "an answer that was paid for is not kept",
-        (Edit("workers/ledger/settle.py", "if known and settlement.answer is not None and row.ended_at is None:", "if False:"),),
+        (Edit("workers/ledger/settle.py", "return settlement.answer if", "return None if"),),
         (f"{UNIT}/ledger/test_ledger_settle.py", f"{UNIT}/ledger/test_ledger_open.py"),
     ),
     "settled-twice": Mutation(

@@ -145,11 +145,11 @@ class Ledger:
         """The ordinary ones among them: their answers, by place."""
         places: dict[AttemptKey, int] = {}
         for n, each in enumerate(settlements):
-            if each.state == "settled" and (key := (each.tenant, each.request_id, each.n)) in self._uncounted:
-                places.setdefault(key, n)
-        if not places:
+            places.setdefault((each.tenant, each.request_id, each.n), n)
+        first = {key: settlements[n] for key, n in places.items() if key in self._uncounted}
+        ordinary = {key: each for key, each in first.items() if each.state == "settled"}
+        if not ordinary:
             return {}
-        ordinary = {key: settlements[n] for key, n in places.items()}
         settled = await self._database.single(partial(settle_reserved, settlements=ordinary))
         self._uncounted -= ordinary.keys()
         return {places[key]: answer for key, answer in settled.items()}

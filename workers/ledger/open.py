@@ -1,4 +1,5 @@
-"""`open`: may these calls be made? All asks of a batch in one transaction, answered in the caller's order, as if one after another.
+"""`open`: may these calls be made? All asks of a batch in one transaction, after one for what is ordinary in it (`ordinary.py`), are
+answered as if one after another in the caller's order. Where the second fails, the first stands: the same asks get the same grants.
 
 A grant is an attempt row with its reservation in every counter, written before the call is made; all scopes have room or none is touched.
 A reserved attempt whose owner is lost is first written off as unconfirmed, in a transaction of its own; then the asks are asked again.

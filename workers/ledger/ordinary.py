@@ -20,7 +20,7 @@ from workers.ledger.end import ENDED
 from workers.ledger.given import clock, given, pack, piece_of
 from workers.ledger.open import RESERVED, attempt_row, price_of
 from workers.ledger.rows import FACTS, RATES, Key, facts_row, key_of, to_attempt
-from workers.ledger.settle import SETTLED, AttemptKey, amount_of, changes_of, pack_changes
+from workers.ledger.settle import LOCK, SETTLED, AttemptKey, amount_of, changes_of, pack_changes
 from workers.ledger.tables import Instant, attempt, price, request
 from workers.ledger.types import Ask, Books, Ending, Settled, Settlement
 
@@ -75,29 +75,24 @@ async def grant_new(connection: Connection, asks: Iterable[Ask], *, owner: str) 
 
 
 _booked = given(tenant=sa.Text, request_id=sa.Text, n=sa.Integer, **SETTLED, answer_from=sa.Integer, answer_size=sa.Integer)
-_locked = (
-    sa.select(request.c.id, request.c.tenant, request.c.request_id)
-    .join(_booked, (request.c.tenant == _booked.c.tenant) & (request.c.request_id == _booked.c.request_id))
-    .where(request.c.ended_at.is_(None))
-    .order_by(request.c.id)
-    .with_for_update(of=request, key_share=True)
-    .cte("locked")
-)
+_locked = LOCK.cte("locked")
 _SETTLE_RESERVED = (
     sa.update(attempt)
     .where(
+        _locked.c.ended_at.is_(None),
+        _locked.c.state == "reserved",
+        sa.func.cardinality(_locked.c.usage_ids) == 0,
         _locked.c.tenant == _booked.c.tenant,
         _locked.c.request_id == _booked.c.request_id,
-        attempt.c.request == _locked.c.id,
-        attempt.c.n == _booked.c.n,
-        attempt.c.state == "reserved",
-        sa.func.cardinality(attempt.c.usage_ids) == 0,
+        _locked.c.n == _booked.c.n,
+        attempt.c.request == _locked.c.request,
+        attempt.c.n == _locked.c.n,
     )
     .values({name: _booked.c[name] for name in SETTLED} | {"answer": piece_of(_booked, "answer", "answers"), "settled_at": clock()})
     .returning(_booked.c.tenant, _booked.c.request_id, _booked.c.n, attempt.c.reserved_usd, attempt.c.reserved_tokens)
 )
-"""A request that ends meanwhile is locked by who ends it, and has ended when the lock is ours: then it is left out. The same for an attempt
-that was written off."""
+"""What they are is looked at when they are locked, and is then what another transaction has left. As conditions of the look-up, "under way"
+and "reserved" would have PostgreSQL read the indexes of all that are so, when it has not counted lately."""
 
 
 async def settle_reserved(connection: Connection, settlements: Mapping[AttemptKey, Settlement]) -> dict[AttemptKey, Settled]:
@@ -116,12 +111,11 @@ async def settle_reserved(connection: Connection, settlements: Mapping[AttemptKe
 
 _keys = given(tenant=sa.Text, request_id=sa.Text)
 _UNDER_WAY = (
-    sa.select(attempt, *RATES, request.c.tenant, request.c.request_id, request.c.body_hash, clock().label("now"))
+    sa.select(attempt, *RATES, request.c.tenant, request.c.request_id, request.c.body_hash, request.c.ended_at, clock().label("now"))
     .select_from(_keys)
     .join(request, (request.c.tenant == _keys.c.tenant) & (request.c.request_id == _keys.c.request_id))
     .join(attempt, attempt.c.request == request.c.id)
     .outerjoin(price, price.c.id == attempt.c.price_id)
-    .where(request.c.ended_at.is_(None))
     .order_by(attempt.c.request, attempt.c.n)
 )
 
@@ -134,9 +128,10 @@ async def read_frozen(connection: Connection, endings: Mapping[Key, Ending]) -> 
     return {
         key: (rows[0].request, Books(tuple(map(to_attempt, rows)), rows[0].now, revision=1))
         for key, rows in found.items()
-        if rows[0].body_hash == endings[key].facts.body_hash
+        if rows[0].ended_at is None
+        and rows[0].body_hash == endings[key].facts.body_hash
         and all(row.state in ("settled", "abandoned") for row in rows)
-        and any(row.verdict == "accepted" for row in rows)
+        and any(row.state == "settled" and row.verdict == "accepted" for row in rows)
     }
 
 
@@ -146,9 +141,16 @@ _ended = given(
     **{name: request.c[name].type for name in ENDED if name not in _BYTES},
     **{f"{name}_{what}": sa.Integer for name in _BYTES for what in ("from", "size")},
 )
+_to_end = (
+    sa.select(request.c.id, request.c.ended_at)
+    .join(_ended, request.c.id == _ended.c.id)
+    .order_by(request.c.id)
+    .with_for_update(of=request, key_share=True)
+    .cte("to_end")
+)
 _END_FROZEN = (
     sa.update(request)
-    .where(request.c.id == _ended.c.id, request.c.ended_at.is_(None))
+    .where(request.c.id == _ended.c.id, _to_end.c.id == _ended.c.id, _to_end.c.ended_at.is_(None))
     .values({name: piece_of(_ended, name, "bytes") if name in _BYTES else _ended.c[name] for name in ENDED})
     .returning(request.c.id)
 )
@@ -157,7 +159,7 @@ _END_FROZEN = (
 async def end_frozen(connection: Connection, values: Iterable[dict[str, Any]]) -> set[int]:
     """End these requests by their rows' ids; which of them had not ended yet."""
     rows, pieces, size = [], [], 0
-    for given_to_it in sorted(values, key=lambda each: each["id"]):  # the order in which all lock
+    for given_to_it in values:
         row = dict(given_to_it)
         for name in _BYTES:
             pieces.append(row.pop(name))

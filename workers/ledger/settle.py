@@ -1,4 +1,5 @@
-"""`settle`: what calls really cost, and what they said. One transaction a batch; settlements apply one after another in the caller's order.
+"""`settle`: what calls really cost, and what they said. One transaction a batch, after one for what is ordinary in it (`ordinary.py`); an
+attempt's settlements apply one after another in the caller's order.
 
 reserved becomes settled, unconfirmed or abandoned and its reservation is freed; unconfirmed becomes what it turned out to be; anything
 else is a repeat and changes nothing. A settlement always lands, also above its reservation and above the limit. When the request has
@@ -28,7 +29,7 @@ _Change = tuple[Row, Settlement, Amount]
 """An attempt as it was, and what it becomes."""
 
 _booked = given(tenant=sa.Text, request_id=sa.Text, n=sa.Integer)
-_LOCK: sa.Select[Any] = (
+LOCK: sa.Select[Any] = (
     sa.select(
         request.c.tenant,
         request.c.request_id,
@@ -73,7 +74,7 @@ _BOOK = Together(
 
 async def settle_batch(connection: Connection, settlements: list[Settlement]) -> list[Settled]:
     keys = {(s.tenant, s.request_id, s.n) for s in settlements}
-    found = await connection.execute(_LOCK, pack({"tenant": t, "request_id": r, "n": n} for t, r, n in keys))
+    found = await connection.execute(LOCK, pack({"tenant": t, "request_id": r, "n": n} for t, r, n in keys))
     rows = {(row.tenant, row.request_id, row.n): row for row in found}
     states: dict[AttemptKey, AttemptState] = {key: row.state for key, row in rows.items()}
     booked = {key: Amount(row.cost, row.used_tokens) for key, row in rows.items()}

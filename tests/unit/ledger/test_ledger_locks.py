@@ -107,6 +107,14 @@ async def test_a_settlement_that_no_budget_counts_sees_the_same(ledger: Ledger, 
     assert [(row.cost, row.state) for row in rows] == [(dollars("0.25"), "settled")] * 2
 
 
+async def test_settlements_of_a_batch_apply_in_the_order_of_the_caller(ledger: Ledger, engine: AsyncEngine) -> None:
+    await ledger.open([ask("r")])
+    not_sent = settlement("r", state="abandoned", verdict="error", answer=None)
+    assert await ledger.settle([not_sent, settlement("r", cost="0.5")]) == [Settled("reserved", False), Settled("abandoned", False)]
+    (row,) = await execute(engine, sa.select(attempt.c.cost, attempt.c.state))
+    assert (row.cost, row.state) == (0, "abandoned")
+
+
 async def test_a_settlement_of_a_request_that_ended_meanwhile_is_revised(ledger: Ledger, engine: AsyncEngine) -> None:
     await ledger.open([ask("r", "1")])
     late = ledger.settle([settlement("r", cost="0.25")])
