@@ -1,7 +1,7 @@
 """`end`: this is how requests ended. One transaction a batch, after those for what is ordinary in it (`ordinary.py`); endings of a
 request come one after another in the caller's order, and the first wins.
 
-The statement is built from the books inside the transaction and its bytes are stored as they will be published, so that every repeat
+The statement is built from books that nobody changes meanwhile, and its bytes are stored as they will be published, so that every repeat
 publishes the same. Attempts whose owner is lost are written off first; those of live owners stay reserved, and their settlement makes a
 revision of the CostRecord.
 """

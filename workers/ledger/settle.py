@@ -62,8 +62,6 @@ SETTLED: dict[str, type[TypeEngine[Any]]] = {
     **dict.fromkeys(Usage.model_fields, sa.BigInteger),
 }
 _changes = given(request=sa.BigInteger, n=sa.Integer, **SETTLED, answer_from=sa.Integer, answer_size=sa.Integer)
-
-
 _BOOK = Together(
     LOCK_AND_MOVE,
     sa.update(attempt)

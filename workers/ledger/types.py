@@ -251,7 +251,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """`end`: this is how the request ended. `state` builds the statement from the books, inside the transaction, without I/O."""
+    """`end`: this is how the request ended. `state` builds the statement from the books, without I/O."""
 
     facts: Facts
     status: Status
