@@ -66,10 +66,10 @@ def verify(
 
 async def _verify(settings: Settings) -> Findings:
     from workers.ledger import migrate
-    from workers.ledger.database import reaching
+    from workers.ledger.database import Reaching
     from workers.ledger.verify import verify
 
     ledger = settings.ledger
     await migrate.check(ledger.url)
-    async with reaching():
+    with Reaching():
         return await verify(ledger.url, stale_s=ledger.stale_s, grace_s=SWEEPS * settings.attribute.sweep_s, keep_days=ledger.keep_days)

@@ -11,8 +11,8 @@ import errno
 import random
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,16 +148,14 @@ def sqlstate(error: BaseException) -> str | None:
     return getattr(cause, "sqlstate", None)
 
 
-@asynccontextmanager
-async def reaching() -> AsyncIterator[None]:
-    """Turns connection and time-out errors into `Unavailable`."""
-    try:
-        yield
-    except (SQLAlchemyError, OSError, asyncpg.PostgresError) as error:
-        why = unreachable(error)
-        if why is None:
-            raise
-        raise Unavailable("ledger", why) from error
+class Reaching:
+    """`with Reaching():` turns connection and time-out errors into `Unavailable`."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, SQLAlchemyError | OSError | asyncpg.PostgresError) and (why := unreachable(error)):
+            raise Unavailable("ledger", why) from error
 
 
 def _transactions(url: str, pool_size: int, timeout_s: float) -> Transactions:
@@ -186,7 +184,7 @@ class Database:
             Unavailable: the database cannot be reached. Whether the transaction took place is unknown; the verbs may be repeated.
         """
         for tries in range(TRIES):
-            async with reaching():
+            with Reaching():
                 try:
                     async with asyncio.timeout(self._timeout_s):
                         return await self._transactions.run(work, reads_only=reads_only, single=single)

@@ -16,7 +16,7 @@ from schemas import UNCLAIMED
 from workers.ledger.connection import Connection
 from workers.ledger.database import TIMEOUT_S, Database
 from workers.ledger.end import end_batch, values_of
-from workers.ledger.open import Forgotten, Lost, Seen, add_prices, open_batch
+from workers.ledger.open import Forgotten, Lost, Seen, add_prices, open_batch, unseen_prices
 from workers.ledger.ordinary import candidates, end_frozen, grant_new, read_frozen, settle_reserved
 from workers.ledger.owner import Heartbeat, new_owner
 from workers.ledger.rows import Key, key_of
@@ -103,8 +103,9 @@ class Ledger:
         new = candidates(asks) if self._database.on_postgres else {}
         if not new:
             return {}
-        prices = await self._database.single(partial(add_prices, asks=new.values(), seen=self._seen))
-        self._seen.add({}, {each for each in prices if each is not None})
+        if unseen_prices(new.values(), self._seen):
+            prices = await self._database.single(partial(add_prices, asks=new.values(), seen=self._seen))
+            self._seen.add({}, {each for each in prices if each is not None})
         granted = await self._database.single(partial(grant_new, asks=new.values(), owner=self.owner))
         if len(self._uncounted) > UNCOUNTED:
             self._uncounted.clear()

@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from workers.ledger.database import make_engine, reaching
+from workers.ledger.database import Reaching, make_engine
 
 _LOCK = 0x73637269  # one number for "scrimp", among the advisory locks of the database
 
@@ -34,10 +34,11 @@ async def upgrade(url: str) -> str:
     """
     engine = make_engine(url, 1)
     try:
-        async with reaching(), engine.begin() as connection:  # on SQLite this waits for the write lock
-            if connection.dialect.name == "postgresql":
-                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-            return await connection.run_sync(_upgrade)
+        with Reaching():
+            async with engine.begin() as connection:  # on SQLite this waits for the write lock
+                if connection.dialect.name == "postgresql":
+                    await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+                return await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()
 
@@ -54,8 +55,9 @@ async def check(url: str) -> None:
         raise LedgerNotReady(f"there is no ledger at {file}; `scrimp ledger upgrade` makes one")
     engine = make_engine(url, 1)
     try:
-        async with reaching(), engine.connect() as connection:
-            found = await connection.run_sync(_revision)
+        with Reaching():
+            async with engine.connect() as connection:
+                found = await connection.run_sync(_revision)
     finally:
         await engine.dispose()
     head = _scripts().get_current_head()

@@ -8,7 +8,7 @@ A reserved attempt whose owner is lost is first written off as unconfirmed, in a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
@@ -354,10 +354,15 @@ def price_of(ask: Ask) -> Mapping[str, Any] | None:
     return None if ask.rates is None else price_row(ask.model, ask.provider, ask.rates)
 
 
-async def add_prices(connection: Connection, asks: Iterable[Ask], seen: Seen) -> list[str | None]:
+async def add_prices(connection: Connection, asks: Collection[Ask], seen: Seen) -> list[str | None]:
     """The id of the price that each is asked at, which is stored then."""
-    rows = [price_of(ask) for ask in asks]
-    missing = {row["id"]: row for row in rows if row is not None and row["id"] not in seen.prices}
-    if missing:
+    if missing := unseen_prices(asks, seen):
         await connection.execute(_ADD_PRICES, pack(missing.values()))
+    rows = [price_of(ask) for ask in asks]
     return [None if row is None else row["id"] for row in rows]
+
+
+def unseen_prices(asks: Iterable[Ask], seen: Seen) -> dict[str, Mapping[str, Any]]:
+    """The rows, by id, that may not be stored yet."""
+    rows = map(price_of, asks)
+    return {row["id"]: row for row in rows if row is not None and row["id"] not in seen.prices}

@@ -37,6 +37,8 @@ SERVER_SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # A plan knows no more of its values than that they are JSON, and made anew each time it takes as long as what it plans.
+    "plan_cache_mode": "force_generic_plan",
 }
 CLOSE_S = 2.0
 """To take leave of a server, or to call off a statement. One that hangs is left without a word."""

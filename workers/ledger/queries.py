@@ -122,10 +122,12 @@ async def one_snapshot(connection: Connection) -> None:
 
 
 async def plan_for_many(connection: Connection) -> None:
-    """The verbs look rows up by their keys and forbid all other plans (`postgres.SERVER_SETTINGS`). This transaction reads many."""
+    """The verbs look rows up by their keys and forbid all other plans (`postgres.SERVER_SETTINGS`). This transaction reads many, and how
+    many its values say."""
     if connection.on_postgres:
         for allowed in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
             await connection.execute(sa.text(f"SET LOCAL {allowed} = on"))
+        await connection.execute(sa.text("SET LOCAL plan_cache_mode = auto"))
 
 
 class _slot(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is

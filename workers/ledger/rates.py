@@ -26,13 +26,16 @@ def price_row(model: str, provider: str, rates: Rates) -> Mapping[str, Any]:
 
 def rates_of(row: Row) -> Rates | None:
     """The rates of a row that `price` was outer-joined to; None when the price is unknown."""
-    if row.input is None:
-        return None
-    above = json.loads(row.above) if row.above else ()
+    return None if row.input is None else _rates(tuple(getattr(row, name) for name in _DOLLARS), row.source, row.above)
+
+
+@lru_cache(maxsize=1024)
+def _rates(texts: tuple[str | None, ...], source: str, above: str | None) -> Rates:
+    over = json.loads(above) if above else ()
     return _from_text(
-        {name: getattr(row, name) for name in _DOLLARS},
-        row.source,
-        tuple((threshold, _from_text(over, over["source"], ())) for threshold, over in above),
+        dict(zip(_DOLLARS, texts, strict=True)),
+        source,
+        tuple((threshold, _from_text(each, each["source"], ())) for threshold, each in over),
     )
 
 

@@ -24,7 +24,8 @@ from workers.ledger.end import end_batch
 from workers.ledger.ledger import Ledger
 from workers.ledger.open import Seen, open_batch
 from workers.ledger.ordinary import read_frozen
-from workers.ledger.rows import key_of
+from workers.ledger.queries import plan_for_many
+from workers.ledger.rows import key_of, lock
 from workers.ledger.settle import settle_batch
 from workers.ledger.sweep import write_off_lost
 from workers.ledger.tables import attempt, budget_usage, request
@@ -291,3 +292,27 @@ async def test_without_budgets_a_request_takes_four_statements_and_no_more(start
         assert await ledger.settle([settlement("r")]) == [Settled("reserved", overrun=False)]
         assert isinstance((await ledger.end([ending("r")]))[0], Stored)
     assert len(sent) == 4, sent
+
+
+@pytest.mark.postgres
+async def test_a_statement_is_planned_once_and_a_report_anew(url: str) -> None:
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite tells of no plans")
+
+    async def plans(connection: Connection) -> tuple[int, int]:
+        """Made once for all values, and for the values at hand, of a statement that was done three times."""
+        keys = [("acme", str(n)) for n in range(3)]
+        for key in keys:
+            await lock(connection, [key])
+        made = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%FOR NO KEY ' || 'UPDATE%'"
+        [found] = await connection.execute(sa.text(made))
+        return found.generic_plans, found.custom_plans
+
+    async def of_a_report(connection: Connection) -> tuple[int, int]:
+        await plan_for_many(connection)
+        return await plans(connection)
+
+    for work, expected in ((plans, (3, 0)), (of_a_report, (0, 3))):
+        database = Database(url, 1)
+        assert await database.transact(work) == expected
+        await database.close()
