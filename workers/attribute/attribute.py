@@ -8,7 +8,7 @@ Parks: on `Unavailable("ledger")`, which comes out of the ledger. Retries and ex
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -64,13 +64,15 @@ def make_attribute(
         current = policy()
         prices = Prices(current, rates, price_map)
         claims = [event for event in events if _claims(event)]
-        closed = iter(await ledger.end([_ending(event, prices) for event in claims]) if claims else ())
-        return [_publish(event, next(closed) if _claims(event) else None, current) for event in events]
+        made: dict[str, CostRecord] = {}
+        endings = [_ending(event, prices, partial(made.__setitem__, event.facts.key)) for event in claims]
+        closed = iter(await ledger.end(endings) if claims else ())
+        return [_publish(event, next(closed) if _claims(event) else None, made, current) for event in events]
 
-    def _publish(event: Finished, closed: Closed | None, current: Policy) -> Outcome:
+    def _publish(event: Finished, closed: Closed | None, made: Mapping[str, CostRecord], current: Policy) -> Outcome:
         match closed:
             case Stored(response, cost_record, first):
-                record = CostRecord.model_validate_json(cost_record)
+                record = made[event.facts.key] if first else CostRecord.model_validate_json(cost_record)
                 if first:
                     observe(_observed(event, record))
                 # The same event again may mean that the first time was cut off before its publish. Another one is the user's repeat, which
@@ -115,7 +117,7 @@ def _claims(event: Finished) -> bool:
     return facts.tenant is not None and facts.feature is not None and (event.reason is None or event.reason.code not in UNCLAIMED)
 
 
-def _ending(event: Finished, prices: Prices) -> Ending:
+def _ending(event: Finished, prices: Prices, told: Callable[[CostRecord], None]) -> Ending:
     return Ending(
         facts=event.facts,
         status=event.status,
@@ -123,7 +125,7 @@ def _ending(event: Finished, prices: Prices) -> Ending:
         tier=event.tier,
         model=event.model,
         source=event.source,
-        state=partial(statement, event, prices=prices),
+        state=partial(statement, event, prices=prices, told=told),
     )
 
 

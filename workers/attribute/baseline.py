@@ -11,6 +11,7 @@ A request's money is walked through five prices, in the order of the pipeline:
     routing = v0 - v1    cache = v1 - v2    compression = v2 - v3    batch = v3 - v4
 
 Each v is an exact sum, rounded once (half-even, to the micro-dollar), so that the levers add up to `baseline - cost` by construction.
+Where compression has stretched the input they are sums of fractions, else of decimals, which take a fifth of the time.
 The original input is the billed input times our token count before compression over our count after it, at the same cached share.
 
 Spending is exact; saving is an estimate against a model that was not called. Where a price is unknown `price_unknown` says so: an
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from schemas import Saved, TokensAround, Usage
 from schemas.types import MICRO
@@ -65,17 +67,17 @@ def figures(attempts: Sequence[Attempt], answering: Attempt | None, measure: Mea
         measure: of the answer; None without one.
         reference: the reference model's rates; None: unknown.
     """
-    v4 = _total(a.cost for a in attempts if a.state == "settled")
+    stretch = _stretch(measure.tokens) if measure else 1
+    exact: Any = Decimal if stretch == 1 else Fraction  # the two do not add up
+    v4 = exact(_total(a.cost for a in attempts if a.state == "settled"))
     if measure is None:
-        v0, v1, v2, v3 = Fraction(0), v4, v4, v4
+        v0, v1, v2, v3 = Decimal(0), v4, v4, v4
     else:
-        real = _price(measure.rates, measure.usage, Fraction(1))
-        stretch = _stretch(measure.tokens)
-        original = real if stretch == 1 else _price(measure.rates, measure.usage, stretch)
-        v3 = v4 + real - Fraction(answering.cost) if answering and measure.batch else v4
+        real, original = (exact(_price(measure.rates, measure.usage, longer)) for longer in (1, stretch))
+        v3 = v4 + real - exact(answering.cost) if answering and measure.batch else v4
         v2 = v3 + original - real if answering else v3
         v1 = v2 if answering else v2 + original
-        v0 = _price(reference, measure.usage, stretch) if reference else v1
+        v0 = exact(_price(reference, measure.usage, stretch)) if reference else v1
     baseline, answered, uncached, compressed, cost = map(_to_micros, (v0, v1, v2, v3, v4))
     return Figures(
         cost=cost,
@@ -87,21 +89,23 @@ def figures(attempts: Sequence[Attempt], answering: Attempt | None, measure: Mea
     )
 
 
-def _price(rates: Rates | None, usage: Usage, stretch: Fraction) -> Fraction:
+def _price(rates: Rates | None, usage: Usage, stretch: Fraction | int) -> Decimal | Fraction:
     """Exact dollars of `usage` with its input made longer by `stretch`; its output stays. Long input is priced as the long input it is."""
     if rates is None:
-        return Fraction(0)
+        return Decimal(0)
+    if stretch == 1:
+        return rates.cost(usage)
     rates = rates.at(usage.input_tokens * stretch)
     return Fraction(rates.input_cost(usage)) * stretch + Fraction(rates.output_cost(usage))
 
 
-def _stretch(tokens: TokensAround | None) -> Fraction:
-    return Fraction(tokens.before, tokens.after) if tokens and tokens.after > 0 else Fraction(1)
+def _stretch(tokens: TokensAround | None) -> Fraction | int:
+    return Fraction(tokens.before, tokens.after) if tokens and 0 < tokens.after != tokens.before else 1
 
 
-def _total(costs: Iterable[Decimal]) -> Fraction:
-    return sum(map(Fraction, costs), Fraction(0))
+def _total(costs: Iterable[Decimal]) -> Decimal:
+    return sum(costs, Decimal(0))
 
 
-def _to_micros(dollars: Fraction) -> Decimal:
-    return round(dollars * _MICROS) * MICRO  # round() of a Fraction is half-even
+def _to_micros(dollars: Decimal | Fraction) -> Decimal:
+    return round(dollars * _MICROS) * MICRO  # round() is half-even, of either

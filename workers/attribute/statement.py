@@ -35,14 +35,16 @@ class Prices:
         return self.of(self.policy.reference)
 
 
-def statement(finished: Finished, books: Books, prices: Prices) -> Statement:
-    """The statement of an ending that claims its id."""
+def statement(finished: Finished, books: Books, prices: Prices, told: Callable[[CostRecord], None] = lambda _: None) -> Statement:
+    """The statement of an ending that claims its id. `told` is given the cost record that is in it."""
     answering = _answering(finished, books.attempts)
     money = figures(books.attempts, answering, _measure(finished, answering, prices), prices.reference)
     billed = usage(books.attempts)
+    record = _cost_record(finished, books, billed, money, answering, prices)
+    told(record)
     return Statement(
         response=_encode(_response(finished, books, billed, money)),
-        cost_record=_encode(_cost_record(finished, books, billed, money, answering, prices)),
+        cost_record=_encode(record),
         cost=money.cost,
         unconfirmed=money.unconfirmed,
         baseline=money.baseline,
