@@ -121,8 +121,9 @@ def make_call(
         """`open`. What was asked when the ledger went away may have been granted, and only the same question gets the same grant."""
         if not may_call():
             raise Unavailable("ledger", NO_HEARTBEAT)
-        before = unanswered.pop(this.facts.key, this)
-        this = before if replace(this, seq=before.seq) == before else this
+        before = unanswered.pop(this.facts.key, None)
+        if before is not None and replace(this, seq=before.seq) == before:
+            this = before
         try:
             return await open(this)
         except Unavailable:

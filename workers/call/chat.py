@@ -56,7 +56,7 @@ class Chat:
             raise config.get_error_class(response.text, response.status_code, response.headers) from error
         return config.transform_response(
             raw_response=response,
-            model_response=self._litellm.ModelResponse(),
+            model_response=self._litellm.ModelResponse(choices=[]),  # else it makes one, only to be replaced
             logging_obj=_Unheard(),
             request_data=body,
             encoding=None,

@@ -102,6 +102,9 @@ class Slot:
 
 async def _acquire(semaphore: asyncio.Semaphore, patience_s: float) -> float:
     """What is left of the patience."""
+    if not semaphore.locked():
+        await semaphore.acquire()  # at once
+        return patience_s
     began = time.monotonic()
     try:
         async with asyncio.timeout(patience_s):
