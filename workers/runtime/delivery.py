@@ -21,6 +21,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -111,13 +112,16 @@ class Delivery(Generic[E]):
         self._bury = bury
         self._limit = limit
         self._lately: deque[bool] = deque(maxlen=limit.of_last)
+        self._seconds = metrics.BATCH_SECONDS.labels(stage.name, lane)
+        self._span = f"{stage.name} batch", f"{stage.name} record"
+        self._count = cache(partial(metrics.RECORDS.labels, stage.name, lane))
 
     async def deliver(self, records: Sequence[Record]) -> list[Later]:
         self._stop_if_most_die()
         traces = [tracing.of(r.headers) for r in records]
         with (
-            metrics.BATCH_SECONDS.labels(self._stage.name, self._lane).time(),
-            tracing.span(f"{self._stage.name} {'batch' if len(records) > 1 else 'record'}", traces),
+            self._seconds.time(),
+            tracing.span(self._span[len(records) == 1], traces),
         ):
             found = [self._read(r, t) for r, t in zip(records, traces, strict=True)]
             if self._stage.expires:
@@ -188,7 +192,7 @@ class Delivery(Generic[E]):
                     counts["dead"] += 1
         ours = counts.pop("ours", 0) + await self._publish(groups)
         for name, n in counts.items():
-            metrics.RECORDS.labels(self._stage.name, self._lane, name).inc(n)
+            self._count(name).inc(n)
         self._lately.extend([True] * ours + [False] * (counts.total() - ours - counts["retry"]))
         return later
 

@@ -1,4 +1,4 @@
-"""The consumers of one process: FastStream subscribers whose records go to an `Intake` each.
+"""The consumers of one process: FastStream subscribers whose records go to an `Intake` each, which they poll for as long as it has room.
 
 Every subscriber is of FastStream's batch form and takes raw records: one record that does not parse would fail a whole decoded batch, and
 acknowledging is ours (`AckPolicy.MANUAL`): FastStream's `ack` commits the fetch position, past what is unfinished. Nothing is created on
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ from workers.outcomes import Unavailable
 from workers.pipeline import Stage
 from workers.runtime import lag, metrics, refused, standstill
 from workers.runtime.connect import security
-from workers.runtime.intake import Intake, Record
+from workers.runtime.intake import Commits, Intake, Record
 from workers.runtime.knock import knock
 from workers.settings import Kafka
 from workers.topics import MAX_EVENT_BYTES
@@ -53,6 +53,8 @@ QUIET_S = 10.0
 
 Hears = Callable[[str, KafkaError | None], bool]
 """Told of a group's consumer what the broker refuses it, or None: nothing. Says whether that is a right which is missing."""
+Takes = Callable[[str, Sequence[Record], Commits | None], Awaitable[None]]
+"""Given what a poll of a group's consumer has brought; returns when it is under way."""
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
@@ -61,12 +63,17 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
     would log with a traceback every five seconds.
 
     After a poll that empties its buffer aiokafka asks the broker for more at once, before anybody has seen a record: a fifth of a light
-    stage's time. So what comes to an empty buffer is taken as `getone` does, and the next poll asks. A stage that gathers has the time."""
+    stage's time. So what comes to an empty buffer is taken as `getone` does, and the next poll asks. A stage that gathers has the time.
 
-    def __init__(self, *args: Any, group_id: str, hears: Hears, **options: Any) -> None:
+    What a poll has brought is under way before FastStream is told of it: its way to a handler takes as long as a light stage's work, and a
+    rebalance could come between."""
+
+    def __init__(self, *args: Any, group_id: str, hears: Hears, takes: Takes, **options: Any) -> None:
         super().__init__(*args, group_id=group_id, **options)
         self._hears = partial(hears, group_id)
-        self._refused_at = 0.0
+        self._takes = partial(takes, group_id)
+        self._refused_at: float | None = 0.0
+        """When a right was last refused; None: not since one was there. The consumer before this one may have lacked it."""
         self._gathers = options.get("fetch_min_bytes", 1) > 1
 
     async def getmany(self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None) -> Any:
@@ -87,9 +94,11 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
             if hidden := self._client.cluster.unauthorized_topics:  # of these it does not even try to fetch
                 self._hears(TopicAuthorizationFailedError(hidden))
                 self._refused_at = time.monotonic()
-            elif polled or time.monotonic() - self._refused_at > QUIET_S:
+            elif self._refused_at is not None and (polled or time.monotonic() - self._refused_at > QUIET_S):
                 self._hears(None)
+                self._refused_at = None
             if polled:
+                await self._takes([record for records in polled.values() for record in records], self)
                 return polled
 
     async def _first(self, *partitions: TopicPartition, timeout_s: float) -> dict[TopicPartition, list[Record]]:
@@ -103,12 +112,13 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
 
 class Broker(KafkaBroker):
     hears: Hears
+    takes: Takes
 
     async def _connect(self) -> Any:
         await super()._connect()
         config = self.config.broker_config
         if isinstance(config.builder, partial):  # FastStream's in-memory test broker brings a builder of its own
-            config.builder = partial(Consumer, hears=self.hears, **config.builder.keywords)
+            config.builder = partial(Consumer, hears=self.hears, takes=self.takes, **config.builder.keywords)
         return config.builder
 
     async def start(self) -> None:
@@ -135,6 +145,7 @@ class Fleet:
             apply_types=False,  # its dependency injection takes a thread for every poll, and would inject nothing here
         )
         self.broker.hears = self._hears
+        self.broker.takes = self._takes
         self.intakes: dict[tuple[str, Lane], Intake] = {}
         self.reads: set[str] = set()
         """The topics that `start` subscribes to. They must be there: a broker may make those that it is asked for, and not as we would."""
@@ -176,14 +187,9 @@ class Fleet:
             return subscriber.consumer if isinstance(subscriber.consumer, Consumer) else None
 
         @subscriber
-        async def take(records: Any) -> None:
-            try:
-                await intake.take(records, current())
-                await intake.until_free()
-            except Exception as e:
-                # FastStream would go on with the next poll, past records that nobody has taken.
-                intake.fail(e)
-                raise
+        async def hold(records: Any) -> None:
+            if current() is None:  # the in-memory broker of tests polls nothing
+                await self._takes(group, records, None)
 
         async def renew() -> None:
             renewals.inc()
@@ -214,6 +220,16 @@ class Fleet:
                 raise Unavailable("kafka", f"{self._kafka.bootstrap_servers}: {e}") from e
             raise
         self._watching = tuple(asyncio.create_task(watch(), name="watch") for watch in self._watches)
+
+    async def _takes(self, group: str, records: Sequence[Record], consumer: Commits | None) -> None:
+        intake = self.intakes[self._groups[group]]
+        try:
+            await intake.take(records, consumer)
+            await intake.until_free()
+        except Exception as e:
+            # FastStream would go on with the next poll, past records that nobody has taken.
+            intake.fail(e)
+            raise
 
     def _hears(self, group: str, error: KafkaError | None) -> bool:
         told = None if error is None else refused.lacking(self._kafka, error, "Read")

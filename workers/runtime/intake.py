@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
+from workers.offload import others_first
 from workers.outcomes import Unavailable
 from workers.runtime.offsets import Offsets, OutOfOrder, Partition, Ticket
 from workers.runtime.parking import Parking
@@ -165,9 +166,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 background.add_done_callback(self._ended)
         for group in [[r] for r in records] if self._single else [list(records)]:
             await self._parking.clear()
-            async with self._room:
-                while self._current(epoch) and not self._has_room(len(group)):
-                    await self._room.wait()
+            if not self._has_room(len(group)):
+                async with self._room:
+                    while self._current(epoch) and not self._has_room(len(group)):
+                        await self._room.wait()
             await self._slots.acquire()
             # Everything up to here may have taken long enough for the partition to be somebody else's.
             try:
@@ -185,7 +187,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             self.progressed_at = time.monotonic()
 
     async def until_free(self) -> None:
-        """Returns when another group could be started: what is polled then is worked on at once, and what came meanwhile is one poll."""
+        """Returns when another group could be started: what is polled then is worked on at once, and what came meanwhile is one poll.
+        Where one can be at once, what has just been started goes first."""
+        if not self._slots.locked():
+            await others_first()
         async with self._slots:
             pass
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from opentelemetry import trace
@@ -16,6 +16,7 @@ from opentelemetry import trace
 HEADER = "traceparent"
 _FORMAT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _tracer = trace.get_tracer("scrimp")
+_NO_SPAN = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,14 @@ def new(trace_id: str | None = None) -> Trace:
     return Trace(trace_id, f"00-{trace_id}-{secrets.token_hex(8)}-01")
 
 
-@contextmanager
-def span(name: str, traces: Iterable[Trace]) -> Iterator[None]:
+def span(name: str, traces: Iterable[Trace]) -> AbstractContextManager[None]:
     """A span around a batch, linked to the trace of every record in it."""
+    # Without an SDK the interface makes spans that nobody sees, at the price of a twentieth of a light stage's work.
+    return _NO_SPAN if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider) else _span(name, traces)
+
+
+@contextmanager
+def _span(name: str, traces: Iterable[Trace]) -> Iterator[None]:
     with _tracer.start_as_current_span(name) as current:
         if current.is_recording():
             for t in traces:
