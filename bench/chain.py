@@ -1,10 +1,10 @@
 """End to end at 20 requests a second with an instant provider, against a bare chain of five aiokafka hops.
 
-All are separate processes on the same broker, fed at the same rate, in alternating rounds of one run. A hop reads a record and writes it
-on. A stage does its work as well: parse, classify, look in the cache, compress, reserve in the ledger, call over HTTP, settle, price; and
-beside that each answer is embedded and stored for the cache. A hop is aiokafka as it comes, with the product's acknowledgements and
-idempotence; the stages run with the timers that ship, not with the short ones of the tests, and each is started by itself. Every question
-is a new one of ordinary words and length, so that none may be served from the cache: one that is stops the benchmark.
+All are separate processes on the same broker, fed at the same rate, in turns of a second. A hop reads a record and writes it on. A stage
+does its work as well: parse, classify, look in the cache, compress, reserve in the ledger, call over HTTP, settle, price; and beside that
+each answer is embedded and stored for the cache. A hop is aiokafka as it comes, with the product's acknowledgements and idempotence; the
+stages run with the timers that ship, not with the short ones of the tests, and each is started by itself. Every question is a new one of
+ordinary words and length, so that none may be served from the cache: one that is stops the benchmark.
 
 A third chain tells what the hardware takes of that: its hops do, in the same places, one commit, one call, one commit and one commit, and
 nothing else (`WORK`). What the stages need beyond it is ours.
@@ -23,6 +23,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -100,36 +101,58 @@ def question(n: int) -> tuple[bytes, bytes]:
     return f"acme/{asked['request_id']}".encode(), json.dumps(asked).encode()
 
 
-async def measure(bootstrap: str, into: str, out: str, make: Callable[[int], tuple[bytes, bytes]]) -> list[float]:
-    """Seconds from publish to what comes out, of every record of a round."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
-    consumer = AIOKafkaConsumer(out, bootstrap_servers=bootstrap, auto_offset_reset="latest")
-    await producer.start()
-    await consumer.start()
-    await consumer.seek_to_end()
-    sent: dict[bytes, float] = {}
-    took: list[float] = []
+@dataclass
+class Chain:
+    """Where it begins and where it ends, and what its requests took."""
 
-    async def read() -> None:
-        async for record in consumer:
-            if record.key in sent:
-                if b'"source":"cache' in record.value:
-                    raise RuntimeError("a question was served from the cache, and is no measure of the stages")
-                took.append(time.perf_counter() - sent.pop(record.key))
-            if len(took) == RATE * SECONDS:
-                return
+    into: str
+    out: str
+    took: list[float] = field(default_factory=list)
+    """Seconds from publish to what comes out."""
+    sent: dict[bytes, float] = field(default_factory=dict)
+    """When, by the key of what has not come out yet."""
+    all_out: asyncio.Event = field(default_factory=asyncio.Event)
 
-    reading = asyncio.create_task(read())
+
+async def measure(bootstrap: str, chains: Sequence[Chain], seconds: int) -> None:
+    """The chains take turns, a second each, `seconds` times: a machine that others use changes its speed within seconds, and so it does
+    that for all of them."""
+    async with AsyncExitStack() as on_exit:
+        producer = await on_exit.enter_async_context(AIOKafkaProducer(bootstrap_servers=bootstrap))
+        async with asyncio.TaskGroup() as readers:
+            reading = []
+            for chain in chains:
+                consumer = AIOKafkaConsumer(chain.out, bootstrap_servers=bootstrap, auto_offset_reset="latest")
+                await on_exit.enter_async_context(consumer)
+                await consumer.seek_to_end()
+                reading.append(readers.create_task(_read(chain, consumer)))
+            for chain in itertools.chain(*itertools.repeat(chains, seconds)):
+                await _second(chain, producer)
+            for task in reading:
+                task.cancel()
+
+
+async def _second(chain: Chain, producer: AIOKafkaProducer) -> None:
+    """A second's requests, until all are out."""
     begin = time.perf_counter()
-    for n in range(RATE * SECONDS):
+    for n in range(RATE):
         await asyncio.sleep(max(0.0, begin + n / RATE - time.perf_counter()))
-        key, value = make(n)
-        sent[key] = time.perf_counter()
-        await producer.send(into, value, key=key)
-    await asyncio.wait_for(reading, 60)
-    await consumer.stop()
-    await producer.stop()
-    return took
+        key, value = question(n)
+        chain.all_out.clear()
+        chain.sent[key] = time.perf_counter()
+        await producer.send(chain.into, value, key=key)
+    await asyncio.wait_for(chain.all_out.wait(), 60)
+
+
+async def _read(chain: Chain, consumer: AIOKafkaConsumer) -> None:
+    async for record in consumer:
+        if (begin := chain.sent.pop(record.key, None)) is None:
+            continue
+        if b'"source":"cache' in record.value:
+            raise RuntimeError("a question was served from the cache, and is no measure of the stages")
+        chain.took.append(time.perf_counter() - begin)
+        if not chain.sent:
+            chain.all_out.set()
 
 
 async def hop(bootstrap: str, into: str, out: str, work: str = "none", ledger: str = "", api: str = "") -> None:
@@ -229,11 +252,14 @@ async def main(bootstrap: str) -> None:
         bare = await on_exit.enter_async_context(hops(bootstrap, ["none"] * len(STAGES)))
         await (await _connect(on_exit, url)).execute("create table hop (id text)")
         working = await on_exit.enter_async_context(hops(bootstrap, WORK, url, provider.url))
-        chains = (bare, working, (name + "requests", name + "responses"))
-        for chain in chains:
-            await measure(bootstrap, *chain, question)  # warm up
-        rounds = [[await measure(bootstrap, *chain, question) for chain in chains] for _ in range(ROUNDS)]
-    print(f"chain: {RATE} requests/s, {SECONDS} s a round, {ROUNDS} rounds, alternating; stages and hops are processes")
+        ends = (bare, working, (name + "requests", name + "responses"))
+        await measure(bootstrap, [Chain(*each) for each in ends], SECONDS)  # warm up
+        rounds = []
+        for _ in range(ROUNDS):
+            chains = [Chain(*each) for each in ends]
+            await measure(bootstrap, chains, SECONDS)
+            rounds.append([chain.took for chain in chains])
+    print(f"chain: {RATE} requests/s, {ROUNDS} rounds of {SECONDS} s each, in turns of a second; stages and hops are processes")
     for what, q in (("p50", 0.5), ("p99", 0.99)):
         for k, chain_name in enumerate((f"bare chain of {len(STAGES)} hops", "hops that call and commit", "five stages")):
             print(line(f"{chain_name}, {what}", [1e3 * quantile(a_round[k], q) for a_round in rounds], "ms"))
