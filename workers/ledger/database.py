@@ -154,7 +154,7 @@ class Reaching:
     def __enter__(self) -> None: ...
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, SQLAlchemyError | OSError | asyncpg.PostgresError) and (why := unreachable(error)):
+        if isinstance(error, SQLAlchemyError | OSError | asyncpg.PostgresError) and (why := unreachable(error)) is not None:
             raise Unavailable("ledger", why) from error
 
 

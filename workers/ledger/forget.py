@@ -22,7 +22,7 @@ from workers.ledger.alerts import scope_text
 from workers.ledger.connection import Connection
 from workers.ledger.database import Database
 from workers.ledger.given import given, pack_ids, read_clock
-from workers.ledger.queries import plan_for_many
+from workers.ledger.queries import plan_by_values, plan_for_many
 from workers.ledger.sweep import CHUNK, LOCK_BY_ID
 from workers.ledger.tables import alert, attempt, budget_usage, request
 
@@ -97,6 +97,7 @@ async def count(database: Database, person: Person) -> int:
     """How many requests of theirs the books hold, forgotten ones included."""
 
     async def read(connection: Connection) -> int:
+        await plan_by_values(connection)
         [(number,)] = await connection.execute(sa.select(sa.func.count()).select_from(request).where(person.is_theirs))
         return int(number)
 
@@ -141,6 +142,7 @@ _FORGET_ANSWERS = sa.update(attempt).where(attempt.c.request == _ids.c.id, attem
 
 async def _forget_requests(connection: Connection, person: Person) -> int:
     """Up to CHUNK ended requests that hold something; how many those were."""
+    await plan_by_values(connection)
     answered = sa.exists().where(attempt.c.request == request.c.id, attempt.c.answer.is_not(None))
     holding = request.c.response.is_not(None) | person.is_named | answered
     due = sa.select(request.c.id).where(person.is_theirs, request.c.ended_at.is_not(None), holding).order_by(request.c.id).limit(CHUNK)

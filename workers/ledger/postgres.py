@@ -37,7 +37,7 @@ SERVER_SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    # A plan knows no more of its values than that they are JSON, and made anew each time it takes as long as what it plans.
+    # The verbs' values are JSON, of which a plan learns nothing; made anew each time it takes as long as what it plans.
     "plan_cache_mode": "force_generic_plan",
 }
 CLOSE_S = 2.0

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from workers.ledger import alerts
 from workers.ledger.connection import Connection, Row
 from workers.ledger.given import clock, given, pack, pack_ids, read_clock
+from workers.ledger.queries import plan_by_values
 from workers.ledger.rows import Amount, Transfer, is_lost, read_attempts, transfer
 from workers.ledger.settle import revise_ended
 from workers.ledger.tables import attempt, request, worker
@@ -125,6 +126,7 @@ _FORGET_ANSWERS = sa.update(attempt).where(attempt.c.request == _requests.c.id, 
 async def purge_chunk(connection: Connection, keep: timedelta) -> int:
     """Forget the responses and answers of up to CHUNK requests older than `keep`; how many those were. Rows and hashes stay, and so
     does the CostRecord: it is the book and holds no text."""
+    await plan_by_values(connection)
     now = await read_clock(connection)
     ended = sa.select(request.c.id).where(request.c.response.is_not(None), request.c.ended_at <= now - keep)
     never_ended = sa.select(request.c.id).where(

@@ -24,7 +24,7 @@ from workers.ledger.end import end_batch
 from workers.ledger.ledger import Ledger
 from workers.ledger.open import Seen, open_batch
 from workers.ledger.ordinary import read_frozen
-from workers.ledger.queries import plan_for_many
+from workers.ledger.queries import plan_by_values, plan_for_many
 from workers.ledger.rows import key_of, lock
 from workers.ledger.settle import settle_batch
 from workers.ledger.sweep import write_off_lost
@@ -312,7 +312,11 @@ async def test_a_statement_is_planned_once_and_a_report_anew(url: str) -> None:
         await plan_for_many(connection)
         return await plans(connection)
 
-    for work, expected in ((plans, (3, 0)), (of_a_report, (0, 3))):
+    async def by_values(connection: Connection) -> tuple[int, int]:
+        await plan_by_values(connection)
+        return await plans(connection)
+
+    for work, expected in ((plans, (3, 0)), (of_a_report, (0, 3)), (by_values, (0, 3))):
         database = Database(url, 1)
         assert await database.transact(work) == expected
         await database.close()
