@@ -146,6 +146,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     def fail(self, error: BaseException) -> None:
         """Stop for good: the process ends, and commits nothing past what is finished."""
+        self._accepting = False  # what this one was polled with is not taken, and what is polled next would be committed past it
         if not self.fatal.done():
             self.fatal.set_exception(error)
 

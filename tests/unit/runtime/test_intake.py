@@ -399,6 +399,8 @@ async def test_records_out_of_order_are_fatal_and_not_skipped() -> None:
     await intake.take([Rec(3)], group)
     with pytest.raises(OutOfOrder, match="offset 3 after 7"):
         await asyncio.wait_for(intake.fatal, 1)
+    await intake.take([Rec(0, partition=1)], group)
+    assert intake.uncommitted == 1, "after it nothing is taken any more"
     await intake.close()
     assert group.committed == {}
 
