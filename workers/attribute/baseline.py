@@ -10,8 +10,8 @@ A request's money is walked through five prices, in the order of the pipeline:
 
     routing = v0 - v1    cache = v1 - v2    compression = v2 - v3    batch = v3 - v4
 
-Each v is an exact sum, rounded once (half-even, to the micro-dollar), so that the levers add up to `baseline - cost` by construction.
-Where compression has stretched the input they are sums of fractions, else of decimals, which take a fifth of the time.
+Each v is an exact sum (to 28 digits, of prices with more decimals than that), rounded once (half-even, to the micro-dollar), so that the
+levers add up to `baseline - cost` by construction. Where compression has stretched the input they are sums of fractions, else of decimals.
 The original input is the billed input times our token count before compression over our count after it, at the same cached share.
 
 Spending is exact; saving is an estimate against a model that was not called. Where a price is unknown `price_unknown` says so: an
