@@ -1,1 +1,1 @@
-"""Speed, as ratios measured in one run: `make bench`, or `python -m bench classify|call|chain`."""
+"""Speed, as ratios measured in one run: `make bench`, or `python -m bench classify|call|chain|ledger`."""
