@@ -39,7 +39,18 @@ Spell the word accommodate
 what is a synonym for happy
 How do you say good morning in Portuguese?
 how would you say where is my luggage in italian
-Translate "Where is my order?" into German.
+Translate When was the account of Marco Polo written?
+Why was the Marshall Plan important?
+Why do card payments fail?
+What does it mean when a payment is pending?
+Which planet is the fastest?
+What is the tallest mountain?
+Did the Vikings reach America?
+Why was the order of the Templars dissolved?
+Where did the Pilgrims land?
+How do tax rates work?
+What is an application server?
+"Where is my order?" into German.
 translate i will be there tomorrow to french
 Convert 5 miles to kilometers.
 how many ounces are in a cup
@@ -317,6 +328,12 @@ will the fed raise rates
 what is playing on the radio
 is rain expected in lisbon
 toss a coin for me, heads or tails?
+What is the minimum wage in Germany?
+What tax rate applies in Germany?
+How many people work at Google?
+Who is the tallest living person?
+What is the fastest supercomputer?
+Which country has the most Olympic medals?
 """
 
 PERSONAL = """
@@ -466,6 +483,26 @@ how much gas is left in the tank
 my suitcase never arrived
 proofread my essay
 what did you order for me
+Did the payment go through?
+Was the refund issued?
+Why was the card declined?
+Why was the account locked?
+Which address is on file?
+Which card is saved?
+Which plan is active?
+Was the application approved?
+Did the booking get confirmed?
+Was the parcel returned?
+Where did the courier leave the parcel?
+Why did the delivery fail?
+Has the deposit been returned?
+How much was the bill?
+Who signed for the package?
+Did the cheque clear?
+When was the appointment moved to?
+How many items were in the order?
+Is the membership paid?
+Did the last transfer arrive?
 """
 
 DEICTIC = """

@@ -156,7 +156,20 @@ WISH = any_of(
 """Wants a seat, a bed or a ride found, in whatever form."""
 
 
+_MATTER = (
+    r"(?:payments?|refunds?|cards?|accounts?|address(?:es)?|applications?|bookings?|parcels?|packages?|deliver(?:y|ies)|courier"
+    r"|driver|technician|subscription|orders?|invoices?|appointments?|reservations?|transfers?|deposits?|withdrawals?|charges?"
+    r"|memberships?|shipments?|loan|bill|che(?:que|ck)|claims?|prescription|test results?)"
+)
+"""What a customer has with a business. Of somebody's own it is spoken of as "the payment"."""
+
+
 OWN = any_of(
+    r"^(?:did|do|does|was|were|is|are|has|have|had|why (?:was|were|did|has|have|is)|when (?:was|were|did|will|is|does)"
+    r"|where (?:did|was|were|is)|who (?:signed|took|received|got|cancelled|has)|how (?:much|many) .*(?:was|were|is|are)|how much)\b"
+    rf".*\bthe (?:(?:last|first|next|new|old|second|other|final|whole|online) )?{_MATTER}\b(?! (?:of|in which|for which|that)\b)",
+    r"^(?:which|what|whose) (?:\w+ )?(?:address|card|plan|number|e-?mail|account|phone|name|payment method|bank)\b.*"
+    r"\b(?:is|are) (?:on (?:file|record)|saved|stored|registered|active|linked)$",
     r"\b(?:order|booking|reservation|ticket|invoice|case|account|claim|confirmation|tracking|policy|flight)(?: number| no\.?"
     r"| id)? ?[#:]? ?#?[a-z]{0,3}\d{4,}\b|\bwhere (?:is|are) (?:the |that )?(?:order|package|parcel|delivery|shipment"
     r"|luggage|refund|remote|keys)\b",

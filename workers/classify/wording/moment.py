@@ -200,6 +200,9 @@ STATE = any_of(
     r"\b(?:hot|cold|warm|chilly|humid) (?:out|outside|there|in)\b|\b(?:temps?|degrees) (?:in|is it|outside|there)\b",
     r"\b(?:hard|easy|possible|long) to get (?:a table|in|into|seated|a seat)\b|\b(?:dangers?|violence|unrest|threats?"
     r"|precautions?)\b.*\b(?:in|travel\w*|going|visiting)\b",
+    r"\b(?:minimum|living|average) wages?\b|\b(?:tax|vat|duty) rates?\b|\bhow many (?:\w+ )?people (?:work|live)\b"
+    r"|\b(?:tallest|oldest|richest|shortest|heaviest|youngest) (?:living|person|man|woman|people)\b"
+    r"|\b(?:fastest|largest|biggest|most powerful) (?:super)?computers?\b|\b(?:has|have|holds?|won) the most\b",
     # and what else goes by the day
     r"\b(?:first|second|third|fourth|last|top|bottom|leading|ahead)\b(?!.*\b(?:1\d\d\d|20[01]\d)\b)"
     r".*\b(?:league|bundesliga|la liga|serie a|ligue 1|nba|nfl|nhl|mlb)\b",
