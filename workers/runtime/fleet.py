@@ -54,7 +54,7 @@ QUIET_S = 10.0
 Hears = Callable[[str, KafkaError | None], bool]
 """Told of a group's consumer what the broker refuses it, or None: nothing. Says whether that is a right which is missing."""
 Takes = Callable[[str, Sequence[Record], Commits | None], Awaitable[None]]
-"""Given what a poll of a group's consumer has brought; returns when it is under way."""
+"""Given what a poll of a group's consumer has brought; returns when it is under way and there is room for more."""
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
@@ -187,7 +187,7 @@ class Fleet:
             return subscriber.consumer if isinstance(subscriber.consumer, Consumer) else None
 
         @subscriber
-        async def hold(records: Any) -> None:
+        async def take(records: Any) -> None:
             if current() is None:  # the in-memory broker of tests polls nothing
                 await self._takes(group, records, None)
 
